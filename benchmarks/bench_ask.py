@@ -1,0 +1,215 @@
+"""How long does a sampler take to choose the next candidate, and how good are its choices?
+
+CPU seconds of one thread, since machines are shared; the history is quasi-random. Then the share of
+DTLZ2's box that is dominated after 40 trials. Last, why the acquisition is not BoTorch's own.
+
+    python -m benchmarks.bench_ask
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import bench_preview
+from benchmarks.shapes import llama_7b_profile
+from hpo import registry
+from hpo.pareto import Frame
+from hpo.run.preview import problem_of
+from hpo.search.acquisition import hypervolume_improvement
+from hpo.search.outcomes import box
+from hpo.search.pool import Gate, Pool, fresh
+from hpo.search.sampler import Sampler
+from hpo.search.sobol import SobolSampler
+from hpo.search.surrogate import Surrogate, reproducible
+from hpo.space import Candidate
+from hpo.trial import Trial
+from tests.search.problems import Toy, dtlz2
+
+Array = NDArray[np.float64]
+SEEDS = 5
+LENGTHS = (100, 300)
+
+
+@dataclass(frozen=True)
+class Row:
+    """CPU seconds of one `ask`, over the seeds."""
+
+    problem: str
+    sampler: str
+    trials: int
+    low: float
+    median: float
+    high: float
+    """Quartiles on both sides."""
+
+
+def run() -> list[Row]:
+    """Return a row a problem, history length and sampler."""
+    rows = []
+    for name, make in PROBLEMS.items():
+        toy = make()
+        for trials in LENGTHS:
+            histories = [toy.search(SobolSampler(), trials, seed) for seed in range(SEEDS)]
+            for sampler in registry.names("sampler"):
+                asking: Sampler = registry.load("sampler", sampler)()
+                asking.ask(toy.problem, histories[0], 1, seed=99)  # imports and caches
+                seconds = [_seconds(asking, toy, h, seed) for seed, h in enumerate(histories)]
+                rows.append(Row(name, sampler, trials, *np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()))
+    return rows
+
+
+def _seconds(sampler: Sampler, toy: Toy, history: Sequence[Trial], seed: int) -> float:
+    started = time.process_time()
+    asked = sampler.ask(toy.problem, history, 1, seed)
+    seconds = time.process_time() - started
+    assert len(asked) == 1
+    return seconds
+
+
+def plans_of_7b() -> Toy:
+    """Return the search of a 7B-shaped model, 224 matrices, with figures made up from its plans."""
+    study = bench_preview.study()
+    objectives = [o for o in study.objectives if o.metric != "energy"]
+    latency = type(objectives[0])(metric="prefill_latency")
+    chosen = study.model_copy(update={"objectives": (*objectives, latency)})
+    problem = problem_of(chosen, llama_7b_profile(), "counter")
+
+    def truth(candidate: Candidate) -> dict[str, float]:
+        memory, macs = problem.preview([candidate]).exact[0].tolist()
+        noise = np.random.default_rng(int(candidate.key[:8], 16)).normal(1, 0.01)
+        return {
+            "perplexity": 5 * (14e9 / memory) ** 0.5,
+            "prefill_latency": macs / 1e9 * noise,
+            "weight_memory": memory,
+            "macs": macs,
+        }
+
+    return Toy(problem, truth, (Candidate(),))
+
+
+PROBLEMS: dict[str, Callable[[], Toy]] = {
+    "DTLZ2, 2 measured, 2 exact": dtlz2,
+    "DTLZ2, 4 measured": partial(dtlz2, exact=()),
+    "7B plans, 2 measured, 2 exact": plans_of_7b,
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Hypervolumes after the trials, a seed each."""
+
+    sampler: str
+    trials: int
+    hypervolumes: tuple[float, ...]
+
+
+def quality(trials: int = 40, seeds: int = 3) -> list[Quality]:
+    """Return what each sampler makes of DTLZ2."""
+    toy = dtlz2()
+    return [
+        Quality(
+            name,
+            trials,
+            tuple(
+                toy.hypervolume(toy.search(registry.load("sampler", name)(), trials, seed))
+                for seed in range(seeds)
+            ),
+        )
+        for name in registry.names("sampler")
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pool of candidates judged twice, by as many samples of the same processes."""
+
+    trials: int
+    candidates: int
+    ours_seconds: float
+    botorch_seconds: float
+    rank_correlation: float
+    """Of both scores over the better half; below it both are near zero."""
+
+
+def against_botorch(trials: int = 100, samples: int = 16) -> Comparison:
+    """Return what BoTorch's qLogNEHVI takes for the same choice: 2 processes, 2 exact objectives."""
+    toy = dtlz2()
+    history = toy.search(SobolSampler(), trials, seed=0)
+    frame = box(toy.problem, history)
+    known = Pool.of(toy.problem, [trial.candidate for trial in history])
+    asked = fresh(Gate.of(toy.problem, history), 512, seed=1).first(512)
+    with reproducible(0):
+        surrogate = Surrogate.of(toy.problem, history, frame, asked)
+        started = time.process_time()
+        losses = frame.normalised(surrogate.losses(known.joined(asked), samples, np.random.default_rng(0)))
+        ours = hypervolume_improvement(losses[:, :trials], losses[:, trials:])
+        between = time.process_time()
+        theirs = _by_botorch(surrogate, frame, known, asked, samples)
+        ended = time.process_time()
+    better = ours >= np.median(ours)
+    ours_rank, theirs_rank = (np.argsort(np.argsort(scores[better])) for scores in (ours, theirs))
+    correlation = float(np.corrcoef(ours_rank, theirs_rank)[0, 1])
+    return Comparison(trials, len(asked), between - started, ended - between, correlation)
+
+
+def _by_botorch(surrogate: Surrogate, frame: Frame, known: Pool, asked: Pool, samples: int) -> Array:
+    from botorch.acquisition.multi_objective import logei
+    from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
+    from botorch.models.deterministic import GenericDeterministicModel
+    from botorch.models.model import ModelList
+    from botorch.sampling.get_sampler import get_sampler
+
+    # It compiles C++ for the processor at hand on first use, given a compiler; without it is the fair case.
+    logei._load_attempted = True
+    inputs, count = surrogate.inputs, len(surrogate.exact)
+    rows = [torch.from_numpy(inputs.rows(pool)) for pool in (known, asked)]
+
+    def exact(X: torch.Tensor) -> torch.Tensor:
+        seen = X[..., -count:] * torch.from_numpy(inputs.width) + torch.from_numpy(inputs.low)
+        return torch.where(torch.from_numpy(inputs.log), seen.exp(), seen)
+
+    scales = [scale for _, scale in surrogate.models.values()]
+
+    def shares(outcomes: torch.Tensor, X: torch.Tensor | None = None) -> torch.Tensor:
+        measured = [torch.from_numpy(s.backward(outcomes[..., i].numpy())) for i, s in enumerate(scales)]
+        losses = torch.stack([*measured, *outcomes[..., len(scales) :].unbind(-1)], dim=-1)
+        return 1 - torch.from_numpy(frame.normalised(losses.numpy()))
+
+    model = ModelList(
+        *[process for process, _ in surrogate.models.values()], GenericDeterministicModel(exact, count)
+    )
+    with torch.no_grad():
+        acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
+            model,
+            ref_point=torch.zeros(len(frame.reference), dtype=torch.float64),
+            X_baseline=rows[0],
+            sampler=get_sampler(model.posterior(rows[0]), torch.Size([samples]), seed=0),
+            objective=GenericMCMultiOutputObjective(shares),
+            prune_baseline=True,
+            cache_root=False,
+        )
+        values: Array = torch.cat([acquisition(part[:, None]) for part in rows[1].split(32)]).numpy()
+    return values
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("| problem | sampler | trials | CPU seconds an ask, median (quartiles) |\n|---|---|---|---|")
+    for r in run():
+        print(f"| {r.problem} | {r.sampler} | {r.trials} | {r.median:.3f} ({r.low:.3f} to {r.high:.3f}) |")
+    print("\n| sampler | trials | hypervolume on DTLZ2, each seed | median |\n|---|---|---|---|")
+    for q in quality():
+        each = ", ".join(f"{share:.3f}" for share in q.hypervolumes)
+        print(f"| {q.sampler} | {q.trials} | {each} | {np.median(q.hypervolumes):.3f} |")
+    c = against_botorch()
+    print("\n| candidates | ours, CPU s | BoTorch's qLogNEHVI, CPU s | rank correlation |\n|---|---|---|---|")
+    print(f"| {c.candidates} | {c.ours_seconds:.2f} | {c.botorch_seconds:.2f} | {c.rank_correlation:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What a person sees while a study runs: a live table on a terminal, plain lines in a pipe."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpo.cli.options import say
+from hpo.format import duration_text, value_text
+from hpo.run.launch import Watcher
+from hpo.store.store import Store
+from hpo.store.values import EventKind
+from hpo.study import Study
+from hpo.trial import Trial, TrialState
+
+_RECENT = 8
+
+
+@contextmanager
+def watching(store: Store, study: Study, *, quiet: bool) -> Iterator[Watcher]:
+    """Yield who is told of progress. With `quiet`, plain lines go to standard error."""
+    if quiet or not sys.stdout.isatty():
+        stream = sys.stderr if quiet else sys.stdout
+        lines = PlainLines(study, stream)
+        yield Watcher(say, lines.tell)
+        return
+    table = LiveTable(store, study)
+    with table:
+        yield Watcher(table.say, table.tell)
+
+
+def summary_of(study: Study, trial: Trial) -> str:
+    """Return a trial's objectives, or its failure, in one line."""
+    if trial.state is TrialState.FAILED:
+        return f"{trial.cause}: {trial.message.splitlines()[0] if trial.message else ''}"
+    values = []
+    for o in study.objectives:
+        found = trial.measurement(o.metric)
+        if found is not None:
+            values.append(f"{o.metric.replace('_', ' ')} {value_text(found.value, found.unit)}")
+    return ", ".join(values)
+
+
+class PlainLines:
+    """One line when a trial starts and one when it is over."""
+
+    def __init__(self, study: Study, stream: TextIO) -> None:
+        self._study, self._stream, self._final = study, stream, 0
+
+    def tell(self, kind: EventKind, trial: Trial) -> None:
+        if kind is EventKind.STARTED:
+            self._line(f"trial {trial.number} started on {trial.worker}: {trial.candidate}")
+        elif kind is EventKind.REQUEUED:
+            self._line(f"trial {trial.number} goes back to the queue, attempt {trial.attempt}")
+        elif trial.state.is_final:
+            self._final += 1
+            seconds = duration_text(trial.seconds)
+            self._line(f"trial {trial.number} {trial.state} in {seconds}: {summary_of(self._study, trial)}")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class LiveTable:
+    """The running trials, the last ones that are over, and how far the budget is used."""
+
+    def __init__(self, store: Store, study: Study) -> None:
+        self._store, self._study = store, study
+        known = store.trials(study.name) if any(s.name == study.name for s in store.studies()) else ()
+        self._trials = {trial.number: trial for trial in known}
+        self._message = ""
+        self._live = Live(console=Console(), get_renderable=self._render, refresh_per_second=4)
+
+    def __enter__(self) -> None:
+        self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        self._message = text
+
+    def tell(self, kind: EventKind, trial: Trial) -> None:
+        self._trials[trial.number] = trial
+        self._message = ""
+
+    def _render(self) -> Group:
+        trials = list(self._trials.values())
+        final = [t for t in trials if t.state.is_final]
+        running = [t for t in trials if t.state is TrialState.RUNNING]
+        recent = sorted(final, key=lambda t: t.finished_at or 0.0)[-_RECENT:]
+        table = Table(box=None, pad_edge=False, expand=True)
+        for column in ("trial", "state", "time", "candidate", "result"):
+            table.add_column(column, no_wrap=column in ("trial", "state", "time"))
+        for t in [*recent, *running]:
+            spent = t.seconds if t.state.is_final else time.time() - (t.started_at or time.time())
+            table.add_row(
+                str(t.number),
+                Text(str(t.state), _COLOURS.get(t.state, "")),
+                duration_text(spent),
+                Text(str(t.candidate)),
+                Text(summary_of(self._study, t)),
+            )
+        budget = self._study.budget.trials
+        of = f" of {budget}" if budget else ""
+        head = Text(f"study {self._study.name}: {len(final)}{of} trials   {self._message}")
+        bar = ProgressBar(total=budget or max(len(final), 1), completed=len(final))
+        return Group(head, bar, table)
+
+
+_COLOURS = {
+    TrialState.COMPLETED: "green",
+    TrialState.FAILED: "red",
+    TrialState.STOPPED: "yellow",
+    TrialState.RUNNING: "cyan",
+}

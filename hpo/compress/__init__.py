@@ -1,0 +1,1 @@
+"""Turn a candidate into a plan, and a plan into a compressed model."""

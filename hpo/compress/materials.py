@@ -1,0 +1,17 @@
+"""What a method may use when it applies a plan."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from hpo.compress.factors import FactorStore
+from hpo.models.text import Corpus
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Of one dense model and calibration text; everything `Factoriser.preparations` names is in the store."""
+
+    store: FactorStore
+    dense: nn.Module
+    calibration: Corpus

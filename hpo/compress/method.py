@@ -1,0 +1,166 @@
+"""The protocols of compression methods: everything a stranger needs to write one.
+
+A method is a class without arguments, registered by name in `hpo.registry`. Its `knob_type` holds the
+parameters a search space may give it, named ``<stage>.<knob>`` there. It first *plans* (exact costs,
+no torch) and later *applies* the plan to a model. The stages, in order::
+
+    train      changes the dense model's weights before anything else
+    embed      replaces the embedding (and the output layer, where they are one)
+    factorise  replaces the linear layers of the blocks
+    heal       fine-tunes what the stages before put in place
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from torch import nn
+
+from hpo.compress.layer_plan import LayerPlan
+from hpo.compress.materials import Materials
+from hpo.compress.plan import EmbeddingPlan, HealPlan, Plan, TrainPlan
+from hpo.compress.preparation import Preparation
+from hpo.compress.profile import Array, ModelProfile
+from hpo.compress.recipe import Knobs
+from hpo.models.dense import DenseModel
+from hpo.models.text import Corpus
+from hpo.space import Value
+
+
+class Trainer(Protocol):
+    """Trains the dense model before it is compressed (stage ``train``)."""
+
+    stage: ClassVar[Literal["train"]]
+    summary: ClassVar[str]
+    """One line for `hpo list methods`."""
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def plan(self, knobs: Knobs) -> TrainPlan | None:
+        """Return what will be done; None where the knobs amount to nothing."""
+        ...
+
+    def train(self, dense: DenseModel, corpus: Corpus, plan: TrainPlan) -> nn.Module:
+        """Return another model of the same architecture, in eval mode; `dense` stays as it is.
+
+        The same plan gives the same weights; the caller keeps them.
+
+        Raises:
+            Unsupported: the model does not allow what is asked.
+            NonFinite: the training diverged.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """Replaces the embedding (stage ``embed``)."""
+
+    stage: ClassVar[Literal["embed"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def preparations(self, knob_values: Mapping[str, Sequence[Value]]) -> tuple[Preparation, ...]:
+        """As `Factoriser.preparations`."""
+        ...
+
+    def plan(self, profile: ModelProfile, knobs: Knobs) -> EmbeddingPlan | None:
+        """Return what becomes of ``profile.architecture.embedding``; None where nothing is gained.
+
+        Raises:
+            Unsupported: the model has no embedding of that kind.
+        """
+        ...
+
+    def apply(self, model: nn.Module, plan: Plan, materials: Materials) -> None:
+        """Replace the embedding of `model` in place."""
+        ...
+
+
+class Factoriser(Protocol):
+    """Replaces linear layers by smaller ones (stage ``factorise``)."""
+
+    stage: ClassVar[Literal["factorise"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def preparations(self, knob_values: Mapping[str, Sequence[Value]]) -> tuple[Preparation, ...]:
+        """Return what candidates of a space will need prepared.
+
+        `knob_values` holds, for each knob, every value the space may give it; nothing for a continuous one.
+        """
+        ...
+
+    def plan(self, profile: ModelProfile, knobs: Knobs) -> tuple[LayerPlan, ...]:
+        """Return what is done to each layer of ``profile.architecture``, in its order.
+
+        Raises:
+            Unsupported: the knobs ask for something this model does not allow.
+        """
+        ...
+
+    def apply(self, model: nn.Module, plan: Plan, materials: Materials) -> None:
+        """Replace the planned layers of `model` in place, from what was prepared."""
+        ...
+
+    def damage(self, profile: ModelProfile, layers: Sequence[LayerPlan]) -> Array:
+        """Return a cheap prediction of each layer's relative error in [0, 1], shape (L,): a feature for the
+        search."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A compressed model to be healed."""
+
+    model: nn.Module
+    """Trained in place."""
+    plan: Plan
+    materials: Materials
+    """The dense model, which may teach, and the calibration text, which is all that may be read."""
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What healing did to the loss on calibration text held out from it."""
+
+    before: float
+    """Nats per token of the compressed model, factors balanced, before the first step."""
+    after: float
+    """The same after the last step; infinite if training diverged."""
+    steps: int
+    """Steps taken; fewer than planned if training diverged or stopped early."""
+    warm: bool = False
+    """Whether it started from the healed factors of another trial."""
+    shared: str = ""
+    """Key of the healing run, where one run serves several trials."""
+
+    @property
+    def kept_after(self) -> bool:
+        return self.after < self.before
+
+
+class Healer(Protocol):
+    """Fine-tunes the compressed layers for a while (stage ``heal``)."""
+
+    stage: ClassVar[Literal["heal"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def plan(self, knobs: Knobs, layers: Sequence[LayerPlan]) -> HealPlan | None:
+        """Return what will be done to a model of these layers; None where the knobs amount to nothing.
+
+        Raises:
+            Unsupported: such layers cannot be healed this way.
+        """
+        ...
+
+    def heal(self, patient: Patient, plan: HealPlan, seed: int) -> Healed:
+        """Train in place and keep the better of before and after.
+
+        Raises:
+            NonFinite: the compressed model was broken before the first step.
+        """
+        ...

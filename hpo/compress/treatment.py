@@ -1,0 +1,185 @@
+"""What all healing has in common: the text it reads, what it is judged by, and that it never harms.
+
+Factors are balanced first, the better of before and after is kept, and everything that a treatment does
+not name stays frozen. Evaluation text is never seen.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hpo.compress.basis_sharing import balance_shared
+from hpo.compress.heal_knobs import HealKnobs
+from hpo.compress.layers import Compressed, LowRankLinear, MpoLinear
+from hpo.compress.losses import loss_of
+from hpo.compress.method import Healed, Patient
+from hpo.compress.mpo_math import balanced_cores
+from hpo.compress.own_text import own_text
+from hpo.compress.surgery import rebuilding
+from hpo.compress.svd_math import balanced
+from hpo.compress.training import Course, Loss, batches, split, train
+from hpo.errors import NonFinite
+from hpo.measure.quality import mean_nll
+from hpo.models.text import Corpus
+
+
+class Treatment:
+    """What is trained in a model, and what becomes of it. By default nothing, and nothing."""
+
+    def phases(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Return what is trained, one part after the other; the steps are divided among them."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the loss."""
+        return None
+
+    def after_step(self, step: int) -> None:
+        """Called after each step, from 0, with gradients in place."""
+
+    def finish(self) -> None:
+        """Put what was learnt into the layers."""
+
+    def undo(self) -> None:
+        """Put back the modules that were there before. Values of their factors are put back by the caller."""
+
+
+class Begin(Protocol):
+    """Starts a treatment; it may put other modules in place of the model's layers."""
+
+    def __call__(self, patient: Patient, seed: int) -> Treatment: ...
+
+
+class FullFactors(Treatment):
+    """Trains every factor of the model as it is."""
+
+    def __init__(self, patient: Patient, seed: int) -> None:
+        self._parameters = factor_parameters(patient.model)
+
+    def phases(self) -> Sequence[Sequence[nn.Parameter]]:
+        return [self._parameters]
+
+
+def treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healed:
+    """Train a compressed model in place and keep the better of before and after.
+
+    A tenth of the calibration sequences (at least one) is held out to choose by.
+
+    Raises:
+        NonFinite: the compressed model was broken before the first step.
+    """
+    with rebuilding(patient.model):
+        return _treat(patient, knobs, seed, begin)
+
+
+def _treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healed:
+    model = patient.model
+    factors = factor_parameters(model)
+    check_finite(factors)
+    balance(model)
+    text, held_out = texts(patient, knobs)
+    before = mean_nll(model, held_out)
+    saved = [factor.detach().clone() for factor in factors]
+    treatment = begin(patient, seed)
+    steps, is_sound = _taught(patient, treatment, knobs, text, held_out, seed)
+    healed = Healed(before, _finished(treatment, model, held_out) if is_sound else math.inf, steps)
+    if not healed.kept_after:
+        treatment.undo()
+        put_back(factors, saved)
+    return healed
+
+
+def _finished(treatment: Treatment, model: nn.Module, held_out: Corpus) -> float:
+    """Put what was learnt into the model; return its nats per token, infinity where that broke it."""
+    try:
+        treatment.finish()
+    except NonFinite:
+        return math.inf
+    return loss_or_infinity(model, held_out)
+
+
+def _taught(
+    patient: Patient, treatment: Treatment, knobs: HealKnobs, text: Corpus, held_out: Corpus, seed: int
+) -> tuple[int, bool]:
+    """Train each part in its turn; return the steps taken and whether what came of them is sound."""
+    phases = [parameters for parameters in treatment.phases() if parameters]
+    loss = _with_penalty(loss_of(patient.model, patient.materials.dense, knobs), treatment)
+    device = next(patient.model.parameters()).device
+    steps = 0
+    for turn, parameters in enumerate(phases):
+        course = Course(
+            parameters=parameters,
+            loss=loss,
+            batches=batches(text, knobs.batch, seed + turn, device),
+            knobs=knobs,
+            steps=knobs.steps * (turn + 1) // len(phases) - knobs.steps * turn // len(phases),
+            seed=seed + turn,
+            check=lambda: loss_or_infinity(patient.model, held_out),
+            after_step=treatment.after_step,
+        )
+        trained = train(course)
+        steps += trained.steps
+        if not trained.is_sound:
+            return steps, False
+    return steps, True
+
+
+def _with_penalty(loss: Loss, treatment: Treatment) -> Loss:
+    def total(ids_BT: Tensor, targets: Tensor) -> Tensor:
+        penalty = treatment.penalty()
+        return loss(ids_BT, targets) if penalty is None else loss(ids_BT, targets) + penalty
+
+    return total
+
+
+def texts(patient: Patient, knobs: HealKnobs) -> tuple[Corpus, Corpus]:
+    """Return the text to train on and the text to choose by, which is always calibration text."""
+    text, held_out = split(patient.materials.calibration)
+    if knobs.text == "generated":
+        text = own_text(patient.materials.dense, text, patient.materials.store)
+    return text, held_out
+
+
+def loss_or_infinity(model: nn.Module, corpus: Corpus) -> float:
+    """Return the nats per token of a text; infinity where the model is broken."""
+    try:
+        loss = mean_nll(model, corpus)
+    except NonFinite:
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf
+
+
+def factor_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the factors of a compressed model, in order: what healing trains."""
+    found: dict[nn.Parameter, None] = {}
+    for module in model.modules():
+        if isinstance(module, Compressed):
+            found |= dict.fromkeys(module.factors())
+    return list(found)
+
+
+def check_finite(factors: Sequence[Tensor]) -> None:
+    """Refuse a model that is broken already."""
+    if not all(torch.isfinite(factor).all() for factor in factors):
+        raise NonFinite("a factor holds NaN or infinity", "the factorisation went wrong; nothing to heal")
+
+
+@torch.no_grad()
+def put_back(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    """Write values saved earlier."""
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
+@torch.no_grad()
+def balance(model: nn.Module) -> None:
+    """Even out the scales of all factors in place; the model's function stays the same."""
+    for module in model.modules():
+        if isinstance(module, LowRankLinear):
+            put_back([module.left, module.right], balanced(module.left, module.right))
+        elif isinstance(module, MpoLinear):
+            put_back(list(module.cores), balanced_cores(list(module.cores)))
+    balance_shared(model)

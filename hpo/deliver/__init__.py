@@ -1,0 +1,1 @@
+"""Take a model home: recommend, compare, export."""

@@ -1,0 +1,1 @@
+"""Measure models: quality, latency, memory, energy."""

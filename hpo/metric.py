@@ -1,0 +1,122 @@
+"""Metrics: what can be measured, in which unit, and which way is better."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hpo.errors import UsageError, did_you_mean
+
+
+class Source(StrEnum):
+    """How a value came to be. A measured column never holds an estimate."""
+
+    EXACT = "exact"
+    """Follows from the plan alone, without running anything."""
+    MEASURED = "measured"
+    """Read from a run on the device named beside it."""
+    MODELLED = "modelled"
+    """Computed from a published model; shown as such everywhere."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quantity: its name, unit, direction and one line of what it is."""
+
+    name: str
+    unit: str
+    better: str
+    """``"lower"`` or ``"higher"``."""
+    source: Source
+    """How it is usually had. Energy may be MODELLED instead where no counter exists."""
+    summary: str
+
+
+def _table(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+METRICS = _table(
+    Metric(
+        "perplexity",
+        "ppl",
+        "lower",
+        Source.MEASURED,
+        "exp of the mean negative log-likelihood per token on the evaluation text",
+    ),
+    Metric(
+        "nll",
+        "nats per token",
+        "lower",
+        Source.MEASURED,
+        "mean negative log-likelihood per token on the evaluation text",
+    ),
+    Metric(
+        "bits_per_byte",
+        "bits per byte",
+        "lower",
+        Source.MEASURED,
+        "negative log-likelihood per byte of text; compares models of different tokenizers",
+    ),
+    Metric(
+        "kl_to_dense",
+        "nats per token",
+        "lower",
+        Source.MEASURED,
+        "mean KL divergence from the dense model's next-token distribution",
+    ),
+    Metric("prefill_latency", "ms", "lower", Source.MEASURED, "one forward over a full context, batch 1"),
+    Metric(
+        "prefill_latency_ratio",
+        "x dense",
+        "lower",
+        Source.MEASURED,
+        "prefill latency over the dense model's, interleaved in one process",
+    ),
+    Metric(
+        "decode_latency",
+        "ms per token",
+        "lower",
+        Source.MEASURED,
+        "one token of greedy decoding with a KV cache, batch 1",
+    ),
+    Metric(
+        "decode_latency_ratio",
+        "x dense",
+        "lower",
+        Source.MEASURED,
+        "decode latency over the dense model's, interleaved in one process",
+    ),
+    Metric("weight_memory", "bytes", "lower", Source.EXACT, "bytes of all parameters as stored"),
+    Metric("parameters", "parameters", "lower", Source.EXACT, "stored parameters; tied weights count once"),
+    Metric(
+        "macs",
+        "MACs per token",
+        "lower",
+        Source.EXACT,
+        "multiply-accumulates per token of one prefill over a full context",
+    ),
+    Metric(
+        "peak_memory",
+        "bytes",
+        "lower",
+        Source.MEASURED,
+        "peak memory of one prefill over a full context, weights included",
+    ),
+    Metric(
+        "energy",
+        "mJ per token",
+        "lower",
+        Source.MEASURED,
+        "energy per prompt token of a batch-1 prefill, by counter, or modelled where allowed",
+    ),
+)
+
+
+def metric(name: str) -> Metric:
+    """Return the metric called `name`.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    if name not in METRICS:
+        raise UsageError(f"unknown metric {name!r}", did_you_mean(name, METRICS))
+    return METRICS[name]

@@ -1,0 +1,1 @@
+"""Load dense models and text; the reference model that needs no download."""

@@ -1,0 +1,1 @@
+"""Run studies: evaluate trials on workers, under one coordinator."""

@@ -1,0 +1,236 @@
+"""The coordinator: one loop that asks, submits, listens and records. It holds the study's lease.
+
+Everything it knows it can rebuild from the store: killed at any moment, the next coordinator puts
+what was running back into the queue and goes on.
+"""
+
+import os
+import platform
+import time
+import uuid
+from dataclasses import dataclass
+
+from hpo.compress.planner import plan_of
+from hpo.problem import Problem
+from hpo.run.asking import Asker
+from hpo.run.bench import Setup
+from hpo.run.heartbeat import LEASE_S, Heartbeat
+from hpo.run.job import FIRST_STAGE, Job, StageResult
+from hpo.run.ledger import Ledger, Listener
+from hpo.run.lineage import parent_of
+from hpo.run.runner import Report, Runner
+from hpo.space import Candidate
+from hpo.store.store import Store
+from hpo.store.values import EventKind, Lease, Request, StudyState
+from hpo.study import Study
+from hpo.trial import Cause, LayerRecord, StageTime, Trial, TrialState
+
+HOPELESS = 5
+"""A study whose first so many trials all fail is stopped."""
+
+_POLL_S = 0.5
+"""How often requests from outside are looked for."""
+
+
+def owner_name() -> str:
+    """Return who holds a lease: machine, process, and a random part so that no two are alike."""
+    return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the coordinator ended."""
+
+    state: StudyState
+    message: str
+    interrupted: bool = False
+    """By Ctrl-C or SIGTERM here, rather than by a request through the store."""
+
+
+class Coordinator:
+    """Runs one study until its budget is used, it is asked to stop, or it is hopeless."""
+
+    def __init__(
+        self,
+        store: Store,
+        study: Study,
+        runner: Runner,
+        setup: Setup,
+        problem: Problem,
+        lease: Lease,
+        listener: Listener,
+    ) -> None:
+        self._store, self._study, self._runner = store, study, runner
+        self._setup, self._problem, self._lease = setup, problem, lease
+        self._ledger = Ledger(store, lease, problem, listener)
+        self._asker = Asker(problem, study.search)
+        self._queue: list[Trial] = []
+        self._crashes = self._ledger.losses(EventKind.LOST)
+        self._exhausted = False
+        self._request = Request.NONE
+        self._interrupted = False
+        self._polled = -_POLL_S
+        self._since = time.monotonic()
+        self._hours_before = store.study(study.name).hours
+
+    def interrupt(self) -> None:
+        """React to Ctrl-C: the first drains, the second cancels. Safe to call from a signal handler."""
+        self._request = Request.CANCEL if self._request is Request.DRAIN else Request.DRAIN
+        self._interrupted = True
+
+    def cancel(self) -> None:
+        """End now; running trials go back to the queue. Safe to call from a signal handler."""
+        self._request = Request.CANCEL
+        self._interrupted = True
+
+    def run(self) -> Outcome:
+        """Work until there is a reason to end; leave the store resumable whatever happens.
+
+        Raises:
+            StoreError: the lease is lost or the store stays out of reach.
+        """
+        with Heartbeat(self._store, self._lease, LEASE_S) as heartbeat:
+            self._store.set_state(self._lease, StudyState.RUNNING, "", time.time())
+            self._recover()
+            try:
+                outcome = self._loop(heartbeat)
+            finally:
+                self._store.add_hours(self._lease, (time.monotonic() - self._since) / 3600)
+            self._store.set_state(self._lease, outcome.state, outcome.message, time.time())
+        self._store.release(self._lease, time.time())
+        return outcome
+
+    def _recover(self) -> None:
+        """Put what an earlier coordinator left unfinished back into the queue."""
+        for trial in self._ledger.in_state(TrialState.RUNNING):
+            payload = {"why": "the coordinator that ran it is gone"}
+            self._ledger.save(trial.requeued(), EventKind.REQUEUED, payload)
+        self._queue = self._ledger.in_state(TrialState.WAITING)
+
+    def _loop(self, heartbeat: Heartbeat) -> Outcome:
+        while True:
+            heartbeat.check()
+            self._poll()
+            if self._request is Request.CANCEL:
+                self._requeue_running()
+                return Outcome(StudyState.STOPPED, "cancelled", self._interrupted)
+            if hopeless := self._hopeless():
+                self._requeue_running()
+                return Outcome(StudyState.FAILED, hopeless)
+            draining = self._request is Request.DRAIN or self._out_of_hours()
+            if not draining:
+                self._fill()
+            running = self._ledger.in_state(TrialState.RUNNING)
+            if not running and (end := self._end(draining)):
+                return end
+            for report in self._runner.wait(_POLL_S):
+                self._handle(report)
+
+    def _poll(self) -> None:
+        if time.monotonic() - self._polled >= _POLL_S:
+            self._polled = time.monotonic()
+            asked = self._store.requested(self._study.name)
+            if asked is Request.CANCEL or self._request is Request.NONE:
+                self._request = asked
+
+    def _out_of_hours(self) -> bool:
+        budget = self._study.budget.hours
+        spent = self._hours_before + (time.monotonic() - self._since) / 3600
+        return budget is not None and spent >= budget
+
+    def _end(self, draining: bool) -> Outcome | None:
+        """Return how the study ends if nothing runs and nothing more will."""
+        if self._request is Request.DRAIN:
+            return Outcome(StudyState.STOPPED, "drained", self._interrupted)
+        if not self._queue and (self._budget_left() == 0 or self._exhausted or draining):
+            if not self._ledger.in_state(TrialState.COMPLETED):
+                return Outcome(StudyState.FAILED, "no trial was completed: " + self._last_failure())
+            if self._budget_left() == 0:
+                return Outcome(StudyState.FINISHED, "the budget of trials is used")
+            why = "the space holds no more plans" if self._exhausted else "the budget of hours is used"
+            return Outcome(StudyState.FINISHED, why)
+        if draining:
+            return Outcome(StudyState.FINISHED, "the budget of hours is used")
+        return None
+
+    def _budget_left(self) -> int | None:
+        """Return how many trials may still be asked; None without a budget of trials."""
+        budget = self._study.budget.trials
+        return None if budget is None else max(budget - len(self._ledger), 0)
+
+    def _fill(self) -> None:
+        """Give every free worker something to do."""
+        free = self._runner.free()
+        while free > 0 and self._queue:
+            self._start(self._queue.pop(0))
+            free -= 1
+        left = self._budget_left()
+        count = free if left is None else min(free, left)
+        if count <= 0 or self._exhausted:
+            return
+        proposals = self._asker.ask(self._ledger, count)
+        for origin, candidate, plan_hash in proposals:
+            self._start(self._ledger.add(candidate, origin, plan_hash, self._layers(candidate)))
+        # With others still running a sampler may be short of plans only for now; alone, for good.
+        self._exhausted = not proposals and not self._ledger.in_state(TrialState.RUNNING)
+
+    def _layers(self, candidate: Candidate) -> tuple[LayerRecord, ...]:
+        if self._setup.profile is None:  # a bench without a model has no layers to tell of
+            return ()
+        return plan_of(self._setup.profile, candidate).records()
+
+    def _start(self, trial: Trial) -> None:
+        parent = parent_of(self._problem, self._ledger.trials, trial.candidate)
+        lineage = (parent.number, parent.plan_hash) if parent else (None, "")
+        job = Job(trial.number, trial.attempt, trial.candidate, trial.plan_hash, *lineage)
+        worker = self._runner.submit(job, FIRST_STAGE)
+        self._ledger.save(trial.started(worker, time.time()), EventKind.STARTED, {"worker": worker})
+
+    def _handle(self, report: Report) -> None:
+        trial = self._ledger[report.job.number]
+        if trial.state is not TrialState.RUNNING or trial.attempt != report.job.attempt:
+            self._ledger.note(EventKind.CONFLICT, trial, {"why": "news of an attempt that is over"})
+        elif report.result is None:
+            self._lost(trial, report)
+        else:
+            self._advance(trial, report.job, report.result)
+
+    def _advance(self, trial: Trial, job: Job, result: StageResult) -> None:
+        stage = StageTime(result.stage, result.seconds)
+        trial = trial.advanced(stage, result.measurements, result.notes)
+        if result.failure is not None:
+            self._runner.release(job)
+            cause, message = result.failure.cause, result.failure.message
+            self._ledger.save(trial.failed(cause, message, time.time()), EventKind.FAILED)
+        elif result.following:
+            self._ledger.save(trial, EventKind.STAGE_DONE, {"stage": stage.stage, "seconds": stage.seconds})
+            self._runner.submit(job, result.following)
+        else:
+            self._runner.release(job)
+            self._ledger.save(trial.completed(time.time()), EventKind.COMPLETED)
+
+    def _lost(self, trial: Trial, report: Report) -> None:
+        """Try a trial again whose worker is gone, until its attempts are used."""
+        self._crashes[trial.number] = self._crashes.get(trial.number, 0) + 1
+        self._ledger.note(EventKind.LOST, trial, {"worker": trial.worker, "why": report.lost})
+        if self._crashes[trial.number] < self._study.run.attempts:
+            again = self._ledger.save(trial.requeued(), EventKind.REQUEUED, {"why": report.lost})
+            self._queue.append(again)
+            return
+        cause = Cause.TIMED_OUT if report.timed_out else Cause.LOST_WORKER
+        tried = f"{report.lost} (tried {self._crashes[trial.number]} times)"
+        self._ledger.save(trial.failed(cause, tried, time.time()), EventKind.FAILED)
+
+    def _requeue_running(self) -> None:
+        for trial in self._ledger.in_state(TrialState.RUNNING):
+            self._ledger.save(trial.requeued(), EventKind.REQUEUED, {"why": "the study was stopped"})
+
+    def _hopeless(self) -> str:
+        first = self._ledger.trials[:HOPELESS]
+        if len(first) < HOPELESS or any(trial.state is not TrialState.FAILED for trial in first):
+            return ""
+        return f"the first {HOPELESS} trials all failed: {self._last_failure()}"
+
+    def _last_failure(self) -> str:
+        failed = self._ledger.in_state(TrialState.FAILED)
+        return f"{failed[-1].cause}: {failed[-1].message}" if failed else "none was begun"

@@ -1,0 +1,77 @@
+"""What travels between coordinator and worker: jobs out, results back, both plain JSON values."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from hpo.space import Candidate
+from hpo.trial import Cause, Measurement, Note
+
+FIRST_STAGE = "compress"
+"""Every job begins here; each result names the stage that follows."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at one trial."""
+
+    number: int
+    attempt: int
+    candidate: Candidate
+    plan_hash: str
+    """What the coordinator planned; a worker that arrives at another plan refuses to run it."""
+    parent: int | None = None
+    """Number of the trial whose healed factors the healing may start from."""
+    parent_plan: str = ""
+    """That trial's plan."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        return {**asdict(self), "candidate": dict(self.candidate.values)}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        return cls(**{**mapping, "candidate": Candidate.of(mapping["candidate"])})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage could not be done."""
+
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage of a job brought."""
+
+    stage: str
+    seconds: float
+    following: str = ""
+    """The next stage; empty when the job is done."""
+    measurements: tuple[Measurement, ...] = ()
+    notes: Mapping[str, Note] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def to_mapping(self) -> dict[str, Any]:
+        failure = self.failure
+        return {
+            "stage": self.stage,
+            "seconds": self.seconds,
+            "following": self.following,
+            "measurements": [m.to_mapping() for m in self.measurements],
+            "notes": dict(self.notes),
+            "failure": None if failure is None else [str(failure.cause), failure.message],
+        }
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        failure = mapping["failure"]
+        return cls(
+            stage=mapping["stage"],
+            seconds=mapping["seconds"],
+            following=mapping["following"],
+            measurements=tuple(map(Measurement.from_mapping, mapping["measurements"])),
+            notes=dict(mapping["notes"]),
+            failure=None if failure is None else Failure(Cause(failure[0]), failure[1]),
+        )

@@ -1,0 +1,259 @@
+"""Launch and resume: every check that can be made before a trial runs, then the coordinator."""
+
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import psutil
+
+from hpo import registry
+from hpo.compress.recipe import check_space
+from hpo.errors import HpoError, InvalidStudy, UsageError
+from hpo.models.depth import block_count
+from hpo.models.source import check_source
+from hpo.problem import Problem
+from hpo.run.bench import BenchSpec, Setup
+from hpo.run.coordinator import Coordinator, Outcome, owner_name
+from hpo.run.heartbeat import LEASE_S
+from hpo.run.ledger import Listener
+from hpo.run.preview import check_reachable, problem_of
+from hpo.run.runner import Runner
+from hpo.search.grid import check_countable
+from hpo.store.store import Store
+from hpo.store.values import Lease, Request, StudyRecord, StudyState
+from hpo.study import Budget, Study
+
+WORKBENCH = "hpo.run.workbench:Workbench"
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who wants to hear what: how far set-up is, and what happens to trials."""
+
+    say: Callable[[str], None]
+    listener: Listener
+
+
+def check_study(study: Study) -> None:
+    """Refuse what can be seen to be wrong without loading a weight: knobs, given candidates, model path.
+
+    Raises:
+        InvalidStudy: with its path in the document.
+    """
+    check_space(study.space)
+    if study.search.sampler == "grid":
+        check_countable(study.space)
+    for index, values in enumerate(study.search.first):
+        if study.space.has_templates:
+            break  # they are checked once the model's depth is known
+        try:
+            study.space.candidate(values)
+        except InvalidStudy as error:
+            where = ("search", "first", index, *error.where)
+            raise InvalidStudy(error.message, error.hint, where) from None
+    check_source(study.model)
+
+
+def for_model(study: Study) -> Study:
+    """Return the study for its model: parameters that there is one of for each block are spelt out.
+
+    Raises:
+        ModelError: the model's configuration does not tell its number of blocks.
+    """
+    if not study.space.has_templates:
+        return study
+    resolved = study.model_copy(update={"space": study.space.for_blocks(block_count(study.model))})
+    check_study(resolved)
+    return resolved
+
+
+def check_energy(study: Study, counter: str) -> None:
+    """Refuse an energy objective on a machine without a counter, unless a model of it is allowed.
+
+    Raises:
+        InvalidStudy: naming what would allow it.
+    """
+    for index, objective in enumerate(study.objectives):
+        if objective.metric == "energy" and not counter and not objective.allow_modelled:
+            raise InvalidStudy(
+                "energy cannot be measured here: no NVML and no readable RAPL counter",
+                "set allow_modelled: true beside the metric to accept a modelled value (marked as such)",
+                ("objectives", index),
+            )
+
+
+def check_setup(study: Study, setup: Setup) -> Problem:
+    """Refuse what only the loaded model can tell; return the problem to search.
+
+    Raises:
+        InvalidStudy: a limit nothing can meet, or an energy that cannot be had.
+    """
+    check_energy(study, setup.energy_counter)
+    if setup.profile is None:
+        raise HpoError("the workers came up without a model profile", "use the workbench as their bench")
+    problem = problem_of(study, setup.profile, setup.energy_counter)
+    check_reachable(study, setup.profile, problem)
+    return problem
+
+
+@contextmanager
+def started(study: Study, address: str | None) -> Iterator[tuple[Runner, Setup]]:
+    """Start the study's runner and hand out its set-up; end the workers on the way out."""
+    spec = BenchSpec(WORKBENCH, study.to_mapping())
+    runner: Runner = registry.load("runner", study.run.runner)(spec, study.run, address)
+    try:
+        yield runner, runner.start()
+    finally:
+        runner.close()
+
+
+def launch(store: Store, study: Study, watcher: Watcher, address: str | None = None) -> Outcome:
+    """Check everything, create the study, and run it. Nothing is written if a check fails.
+
+    Raises:
+        UsageError: the name is taken, or the study is wrong.
+    """
+    refuse_taken(store, study.name)
+    check_study(study)
+    study = for_model(study)
+    watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
+    with started(study, address) as (runner, setup):
+        problem = check_setup(study, setup)
+        store.create_study(study, _provenance(setup), time.time())
+        return _coordinate(store, study, runner, setup, problem, watcher)
+
+
+def refuse_taken(store: Store, name: str) -> None:
+    """Refuse a study name that exists.
+
+    Raises:
+        UsageError: saying how to resume it.
+    """
+    taken = next((s for s in store.studies() if s.name == name), None)
+    if taken is not None:
+        raise UsageError(
+            f"there is already a study {name!r} in {store.url}, {taken.state}",
+            f"resume it with: hpo resume {name}, or choose another name with --name",
+        )
+
+
+def resume(
+    store: Store, name: str, watcher: Watcher, *, trials: int | None = None, address: str | None = None
+) -> Outcome:
+    """Go on with a study where it stopped, with a bigger budget if `trials` is given.
+
+    Raises:
+        UsageError: it is finished and no more budget was given, or the budget is smaller than before.
+        HpoError: the machine or the model is not the one its figures come from.
+    """
+    record = store.study(name)
+    study = _with_budget(record, trials)
+    watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
+    with started(study, address) as (runner, setup):
+        problem = check_setup(study, setup)
+        if record.environment.get("profile"):  # a study that was only submitted has none yet
+            check_drift(study, record, setup)
+        return _coordinate(store, study, runner, setup, problem, watcher)
+
+
+def _with_budget(record: StudyRecord, trials: int | None) -> Study:
+    study, done = record.study, record.state is StudyState.FINISHED
+    if trials is None:
+        if done:
+            raise UsageError(
+                f"study {study.name!r} is finished: {record.message}",
+                f"give it more with: hpo resume {study.name} --trials N (now {study.budget.trials})",
+            )
+        return study
+    if study.budget.trials is not None and trials < study.budget.trials:
+        raise UsageError(
+            f"--trials {trials} is below the budget of {study.budget.trials}",
+            "the budget counts all trials, those done included",
+        )
+    if done and trials == study.budget.trials:
+        raise UsageError(f"study {study.name!r} has used its {trials} trials", "give a larger --trials")
+    budget = Budget(trials=trials, hours=study.budget.hours)
+    return study.model_copy(update={"budget": budget})
+
+
+def check_drift(study: Study, record: StudyRecord, setup: Setup) -> None:
+    """Refuse to mix figures of two devices or two models in one front.
+
+    Raises:
+        HpoError: naming what has changed since the study was launched.
+    """
+    now = _provenance(setup)
+    timed = any("latency" in o.metric or o.metric in ("energy", "peak_memory") for o in study.objectives)
+    for key in ("profile", *(("device",) if timed else ())):
+        before = record.environment.get(key, "")
+        if before and before != now[key]:
+            what = "the model or its calibration text" if key == "profile" else "the device"
+            raise HpoError(
+                f"{what} is not the one study {study.name!r} was launched with: {before!r}, now {now[key]!r}",
+                "their figures must not meet in one front; launch a new study with --name",
+            )
+
+
+def _provenance(setup: Setup) -> dict[str, str]:
+    profile = "" if setup.profile is None else setup.profile.key
+    return {
+        **setup.environment,
+        "device": setup.device,
+        "profile": profile,
+        "energy_counter": setup.energy_counter or "none",
+    }
+
+
+def _coordinate(
+    store: Store, study: Study, runner: Runner, setup: Setup, problem: Problem, watcher: Watcher
+) -> Outcome:
+    lease = take_lease(store, study.name)
+    store.request(study.name, Request.NONE, time.time())  # what was asked of an earlier coordinator
+    record = store.study(study.name)
+    if not record.environment:  # submitted as a job, and begun only now
+        store.set_environment(lease, _provenance(setup), time.time())
+    if record.study != study:
+        store.replace_study(lease, study, "a new budget", time.time())
+    coordinator = Coordinator(store, study, runner, setup, problem, lease, watcher.listener)
+    with _signals(coordinator, watcher.say):
+        return coordinator.run()
+
+
+def take_lease(store: Store, name: str) -> Lease:
+    """Acquire a study; from a holder of this machine whose process is gone, at once.
+
+    Raises:
+        StoreError: another coordinator is alive, or may be.
+    """
+    holder = store.holder(name)
+    gone = holder.owner if holder is not None and _is_dead(holder.owner) else None
+    return store.acquire(name, owner_name(), LEASE_S, time.time(), replacing=gone)
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a lease's owner was a process of this machine that no longer exists."""
+    node, _, rest = owner.rpartition(":")[0].rpartition(":")
+    return node == platform.node() and rest.isdigit() and not psutil.pid_exists(int(rest))
+
+
+@contextmanager
+def _signals(coordinator: Coordinator, say: Callable[[str], None]) -> Iterator[None]:
+    """First Ctrl-C: drain. Second, or SIGTERM: cancel. Either way the study resumes."""
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        coordinator.interrupt()
+        say("stopping: running trials finish first; Ctrl-C again cancels them")
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        coordinator.cancel()
+
+    before = signal.signal(signal.SIGINT, interrupted), signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])

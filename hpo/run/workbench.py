@@ -1,0 +1,243 @@
+"""A worker's bench: the dense model, its profile and the texts, kept warm between trials.
+
+Stages of a trial::
+
+    compress   slice cached factors into a copy of the model that shares all other weights
+    heal       train the factors (skipped where the candidate does not ask for it)
+    measure    quality and memory
+    time       latency and energy, with the machine held quiet (skipped where nothing is timed)
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpo import registry
+from hpo.compress.applying import compressed, healed
+from hpo.compress.bases import PLAIN
+from hpo.compress.method import Healed
+from hpo.compress.plan import Plan
+from hpo.compress.planner import plan_of, preparations_for
+from hpo.compress.profile import ModelProfile
+from hpo.compress.profiling import Profiler
+from hpo.compress.recipe import values_of
+from hpo.compress.surgery import rebuilding
+from hpo.compress.trained import trained
+from hpo.compress.warm import has_healed
+from hpo.errors import HpoError, NonFinite, Unsupported
+from hpo.measure.counters import counter_available
+from hpo.measure.device import environment, fingerprint, resolve
+from hpo.measure.probe import Cost, Probe, Subject
+from hpo.measure.quiet import QuietNode
+from hpo.models.dense import DenseModel, load_model
+from hpo.models.text import Corpus, Role, check_disjoint, read_corpus
+from hpo.run.bench import Setup
+from hpo.run.job import FIRST_STAGE, Failure, Job, StageResult
+from hpo.run.lineage import PARENT
+from hpo.space import Candidate
+from hpo.study import Study
+from hpo.trial import Cause, Measurement, Note
+
+ALWAYS = ("nll", "perplexity", "bits_per_byte", "weight_memory", "parameters", "macs")
+"""Measured for every trial, whatever the objectives: cheap, and wanted afterwards."""
+
+ANCHORS_NEED = (PLAIN,)
+"""What the anchors need prepared in every study."""
+
+
+class Workbench:
+    """Everything a worker does with real models. Made from a study's document."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.study = Study.from_mapping(document)
+        torch.set_num_threads(self.study.run.threads)
+        self._job: Job | None = None
+        self._plan: Plan | None = None
+        self._model: nn.Module | None = None
+        self._trained: tuple[str, Profiler] | None = None
+
+    @cached_property
+    def device(self) -> str:
+        return resolve(self.study.run.device)
+
+    @cached_property
+    def dense(self) -> DenseModel:
+        return load_model(self.study.model, self.device)
+
+    @cached_property
+    def context(self) -> int:
+        return self.dense.window(self.study.data.context)
+
+    @cached_property
+    def calibration(self) -> Corpus:
+        return read_corpus(self.study.data.calibration, Role.CALIBRATION, self.dense.tokenizer, self.context)
+
+    @cached_property
+    def evaluation(self) -> Corpus:
+        return read_corpus(self.study.data.evaluation, Role.EVALUATION, self.dense.tokenizer, self.context)
+
+    @cached_property
+    def profile(self) -> ModelProfile:
+        wanted = preparations_for(self.study.space, ANCHORS_NEED)
+        return self._profiler.profile(wanted)
+
+    @cached_property
+    def _profiler(self) -> Profiler:
+        return Profiler(self.dense, self.calibration, self.context)
+
+    def _base(self, plan: Plan) -> Profiler:
+        """Return the model that a plan compresses: the dense one, or what its training made of it."""
+        if plan.train is None:
+            return self._profiler
+        if self._trained is None or self._trained[0] != plan.train.key:
+            self._trained = None  # one at a time: each is as large as the dense model
+            base = trained(self.dense, self.calibration, plan.train)
+            self._trained = plan.train.key, Profiler(base, self.calibration, self.context)
+        return self._trained[1]
+
+    def setup(self) -> Setup:
+        """Load the model and texts and profile the model; minutes the first time, seconds after that."""
+        check_disjoint(self.calibration, self.evaluation)
+        return Setup(
+            profile=self.profile,
+            device=fingerprint(self.device, self.study.run.threads),
+            environment=environment(),
+            energy_counter=counter_available(self.device) or "",
+        )
+
+    def run(self, job: Job, stage: str) -> StageResult:
+        started = time.perf_counter()
+        try:
+            result = self._stages[stage](job)
+        except Exception as error:  # whatever happens in a trial is that trial's result
+            failure = Failure(*_cause(error))
+            result = StageResult(stage, 0.0, failure=failure)
+        return replace(result, seconds=time.perf_counter() - started)
+
+    @cached_property
+    def _stages(self) -> Mapping[str, Callable[[Job], StageResult]]:
+        return {FIRST_STAGE: self._compress, "heal": self._heal, "measure": self._measure, "time": self._time}
+
+    def forget(self) -> None:
+        self._job = self._plan = self._model = None
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+
+    def _compress(self, job: Job) -> StageResult:
+        self.forget()
+        plan = plan_of(self.profile, job.candidate)
+        if job.plan_hash and plan.hash != job.plan_hash:
+            raise HpoError(
+                f"this worker plans {plan.hash} where the coordinator planned {job.plan_hash}",
+                "both must see the same model, calibration text and package version",
+            )
+        self._model, self._plan, self._job = self.compressed(job.candidate, plan), plan, job
+        return StageResult(FIRST_STAGE, 0.0, following="heal" if plan.heal else "measure")
+
+    def compressed(self, candidate: Candidate, plan: Plan) -> nn.Module:
+        """Return the compressed model of a candidate and its plan."""
+        return compressed(self._base(plan), candidate, plan)
+
+    def healed(
+        self, candidate: Candidate, plan: Plan, model: nn.Module, parent_plan: str = ""
+    ) -> Healed | None:
+        """Heal it in place; None where the plan has no healing.
+
+        Starts from the healed factors of another plan, where one is named and they are in the cache. What
+        comes of it is kept there too, if other trials of the study may start from it.
+        """
+        return healed(
+            self._base(plan), candidate, plan, model, parent_plan=parent_plan, keep=self._may_be_parent
+        )
+
+    def has_healed(self, plan: Plan, parent_plan: str) -> bool:
+        """Whether the healed factors of `parent_plan` are at hand for `plan` to start from."""
+        return has_healed(self._base(plan).store.key, parent_plan)
+
+    @cached_property
+    def _may_be_parent(self) -> bool:
+        return "nearest" in values_of(self.study.space, "heal.start")
+
+    def _current(self, job: Job) -> tuple[nn.Module, Plan]:
+        if self._job != job or self._model is None or self._plan is None:
+            raise HpoError(f"trial {job.number} is not on this worker", "begin with its first stage")
+        return self._model, self._plan
+
+    def _heal(self, job: Job) -> StageResult:
+        model, plan = self._current(job)
+        healed = self.healed(job.candidate, plan, model, job.parent_plan)
+        assert healed is not None
+        notes: dict[str, Note] = {
+            "heal_nll_before": healed.before,
+            "heal_steps": float(healed.steps),
+            "heal_kept": float(healed.kept_after),
+        }
+        if healed.warm and job.parent is not None:
+            notes[PARENT] = float(job.parent)
+        if healed.shared:
+            notes["heal_shared_run"] = healed.shared
+        if healed.after < float("inf"):
+            notes["heal_nll_after"] = healed.after
+        return StageResult("heal", 0.0, following="measure", notes=notes)
+
+    def _measure(self, job: Job) -> StageResult:
+        found = self._probe(job, timed=False)
+        return StageResult(
+            "measure", 0.0, following="time" if self._wanted(timed=True) else "", measurements=found
+        )
+
+    def _time(self, job: Job) -> StageResult:
+        with QuietNode().measuring():
+            found = self._probe(job, timed=True)
+        return StageResult("time", 0.0, measurements=found)
+
+    def _wanted(self, timed: bool) -> dict[str, list[str]]:
+        """Return probe name -> metrics to measure, of the timed or the untimed probes."""
+        metrics = dict.fromkeys([*ALWAYS, *(o.metric for o in self.study.objectives)])
+        found = {}
+        for name in registry.names("probe"):
+            probe: Probe = registry.load("probe", name)()
+            mine = [m for m in metrics if m in probe.metrics]
+            if mine and probe.timed == timed:
+                found[name] = mine
+        return found
+
+    def _probe(self, job: Job, timed: bool) -> tuple[Measurement, ...]:
+        subject = self._subject(job)
+        found: list[Measurement] = []
+        for name, metrics in self._wanted(timed).items():
+            probe: Probe = registry.load("probe", name)()
+            with rebuilding(subject.model) if probe.function_only else nullcontext():
+                found += probe.measure(subject, metrics)
+        device = fingerprint(self.device, self.study.run.threads)
+        return tuple(m if m.source == "exact" else replace(m, device=device) for m in found)
+
+    def _subject(self, job: Job) -> Subject:
+        model, plan = self._current(job)
+        return Subject(
+            model=self.dense.module if plan.is_dense else model,
+            dense=self.dense.module,
+            cost=Cost(plan.parameters, plan.weight_bytes, plan.prefill_macs),
+            evaluation=self.evaluation,
+            context=self.context,
+            device=self.device,
+            repeats=self.study.run.latency_repeats,
+            allow_modelled=any(o.allow_modelled for o in self.study.objectives if o.metric == "energy"),
+        )
+
+
+def _cause(error: Exception) -> tuple[Cause, str]:
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, HpoError) else str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in message:
+        return Cause.OUT_OF_MEMORY, message
+    if isinstance(error, NonFinite):
+        return Cause.NOT_A_NUMBER, message
+    if isinstance(error, Unsupported):
+        return Cause.UNSUPPORTED, message
+    return Cause.ERROR, message

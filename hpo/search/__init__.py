@@ -1,0 +1,1 @@
+"""Choose what to try next. Sees a `Problem`; knows nothing of compression."""

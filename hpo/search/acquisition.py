@@ -1,0 +1,78 @@
+"""How much would a candidate add to the front? Judged on joint samples of its losses.
+
+Dimension letters: S samples, B trials of the baseline, P candidates, M objectives. Losses are
+normalised: smaller is better, and the box in which fronts are compared ends at 1 in every objective
+(`hpo.pareto.Frame`).
+
+This is the noisy expected hypervolume improvement of Daulton, Balandat and Bakshy (2021), the one
+behind BoTorch's qLogNEHVI. BoTorch computes it by box decompositions, because it needs gradients. Here
+candidates come from a pool, since plans are discrete, and the hypervolume of each sample is computed
+directly: the same value in a fiftieth of the time at 100 trials and 4 objectives (benchmarks/bench_ask).
+"""
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo.pareto import nondominated
+
+Array = NDArray[np.float64]
+
+MANY_OBJECTIVES = 6
+"""From here on a hypervolume takes too long, and random scalarisations stand in for it."""
+
+
+def hypervolume_improvement(baseline_SBM: Array, points_SPM: Array) -> Array:
+    """Return the mean hypervolume that each point adds to the baseline, shape (P,)."""
+    total = np.zeros(points_SPM.shape[1])
+    reference = np.ones(points_SPM.shape[2])
+    for baseline, points in zip(baseline_SBM, points_SPM, strict=True):
+        front = _front(baseline)
+        before = moocore.hypervolume(front, ref=reference) if len(front) else 0.0
+        for i in np.flatnonzero(_distance(front, points) < 0):
+            after = moocore.hypervolume(np.vstack([front, points[i]]), ref=reference)
+            total[i] += after - before
+    return total / len(points_SPM)
+
+
+def scalar_improvement(baseline_SBM: Array, points_SPM: Array, weights_M: Array) -> Array:
+    """Return the mean improvement of an augmented Chebyshev scalarisation, shape (P,) (Knowles 2006).
+
+    A sample outside the box improves nothing.
+    """
+    corner = float(_chebyshev(np.ones_like(weights_M), weights_M))
+    best = _chebyshev(baseline_SBM, weights_M).min(axis=1, initial=corner)
+    gains = np.maximum(best[:, None] - _chebyshev(points_SPM, weights_M), 0.0)
+    found: Array = np.where((points_SPM < 1).all(axis=2), gains, 0.0).mean(axis=0)
+    return found
+
+
+def shortfall(baseline_SBM: Array, points_SPM: Array) -> Array:
+    """Return how far each point is, on average, from adding anything, shape (P,).
+
+    The least by which all its losses would have to shrink. Ranks candidates where none adds anything:
+    when no one has kept the limits yet, say.
+    """
+    total = np.zeros(points_SPM.shape[1])
+    for baseline, points in zip(baseline_SBM, points_SPM, strict=True):
+        total += np.maximum(_distance(_front(baseline), points), 0.0)
+    return total / len(points_SPM)
+
+
+def _front(baseline_BM: Array) -> Array:
+    inside = baseline_BM[(baseline_BM < 1).all(axis=1)]
+    return inside[nondominated(inside)]
+
+
+def _distance(front_BM: Array, points_PM: Array) -> Array:
+    """Return by how much each point misses what the front leaves over of the box; below 0 inside it."""
+    outside = (points_PM - 1).max(axis=1)
+    behind = (points_PM[:, None] - front_BM).min(axis=2).max(axis=1, initial=-np.inf)
+    distance: Array = np.maximum(outside, behind)
+    return distance
+
+
+def _chebyshev(losses: Array, weights_M: Array) -> Array:
+    weighted = losses * weights_M
+    scalar: Array = weighted.max(axis=-1) + 0.05 * weighted.sum(axis=-1)
+    return scalar

@@ -1,0 +1,105 @@
+"""Losses as a model wants to see them, and as the search judges them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo.pareto import Frame, nondominated
+from hpo.problem import Problem
+from hpo.trial import Trial, TrialState
+
+Array = NDArray[np.float64]
+
+
+class NoModel(Exception):
+    """There is too little to learn from, or a fit broke down; the message says which."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A reversible map from the losses of one objective to numbers of mean 0 and spread 1.
+
+    Positive losses go through a logarithm where that makes them more symmetric (latencies, perplexities
+    of broken models). What lies beyond the reference is drawn in, slope 1 at the reference and
+    logarithmic beyond: a perplexity of a million counts as bad, keeps its rank, and leaves the fit to
+    the models that matter. (The best quarter is never drawn in, for where all is beyond the reference
+    there is still something to learn.)
+    """
+
+    log: bool
+    edge: float
+    """Where drawing in begins, after the logarithm."""
+    width: float
+    """The unit in which it is counted from there."""
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, losses: Array, reference: float) -> Self:
+        """Return the scale for losses (N,), finite ones; N at least 1."""
+        log = bool(losses.min() > 0 and reference > 0) and _skew(np.log(losses)) < _skew(losses)
+        seen = np.log(losses) if log else losses
+        edge = max(float(np.log(reference) if log else reference), float(np.quantile(seen, 0.25)))
+        low, high = float(seen.min()), float(seen.max())
+        width = max(edge - low, 0.01 * (high - low), 1e-9 * max(1.0, abs(edge)))
+        drawn = _draw_in(seen, edge, width)
+        spread = float(drawn.std())
+        return cls(log, edge, width, float(drawn.mean()), spread if spread > 1e-12 * width else 1.0)
+
+    def forward(self, losses: Array) -> Array:
+        seen = np.log(losses) if self.log else losses
+        return (_draw_in(seen, self.edge, self.width) - self.centre) / self.spread
+
+    def backward(self, outcomes: Array) -> Array:
+        drawn = outcomes * self.spread + self.centre
+        beyond = np.expm1(np.clip((drawn - self.edge) / self.width, 0.0, _FAR))
+        seen = np.minimum(drawn, self.edge) + self.width * beyond
+        return cast(Array, np.exp(np.minimum(seen, _LARGEST)) if self.log else seen)
+
+
+_FAR = 50.0
+_LARGEST = 500.0
+"""An exponent that is still finite in 64 bits, squares included."""
+
+
+def _draw_in(seen: Array, edge: float, width: float) -> Array:
+    beyond = np.maximum(seen - edge, 0.0) / width
+    return cast(Array, np.minimum(seen, edge) + width * np.log1p(beyond))
+
+
+def _skew(values: Array) -> float:
+    """Return the absolute skewness; 0 for values that do not vary."""
+    centred = values - values.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    return 0.0 if spread == 0 else abs(float((centred**3).mean())) / spread**3
+
+
+def box(problem: Problem, history: Sequence[Trial]) -> Frame:
+    """Return the box in which candidates are judged: the study's own where it has one.
+
+    Until anchors and limits fix that, a side without a limit ends a tenth beyond the worst value on
+    the front so far.
+
+    Raises:
+        NoModel: no trial has a value for an objective.
+    """
+    frame = problem.frame(history)
+    if frame is not None:
+        return frame
+    losses = problem.losses([t for t in history if t.state in (TrialState.COMPLETED, TrialState.STOPPED)])
+    front = losses[nondominated(losses)]
+    ideal, reference = [], []
+    columns = zip(problem.objectives, losses.T, front.T, problem.bounds(history), strict=True)
+    for objective, column, on_front, bound in columns:
+        known = column[np.isfinite(column)]
+        if len(known) == 0:
+            raise NoModel(f"no trial has a value for {objective.metric}")
+        best = float(known.min())
+        worst = float((on_front if len(on_front) else known).max())
+        margin = 0.1 * (worst - best) or 0.1 * abs(worst) or 0.1
+        reference.append(min(worst + margin, float(bound)))
+        ideal.append(min(best, reference[-1] - margin))
+    return Frame(tuple(ideal), tuple(reference))

@@ -1,0 +1,1 @@
+"""The SQL study store: the record of every study, and the only state."""

@@ -1,0 +1,231 @@
+"""Questions to the store. Each function is handed a connection, and answers with values."""
+
+import gc
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from hpo.errors import NotFound, did_you_mean
+from hpo.store.rows import (
+    FRONT_COLUMNS,
+    MEASUREMENT_COLUMNS,
+    TRIAL_COLUMNS,
+    AnyRow,
+    event_from,
+    front_from,
+    layers_from,
+    trial_from,
+)
+from hpo.store.schema import EVENT, FRONT, MEASUREMENT, PLAN, STUDY, TRIAL
+from hpo.store.values import Event, Front, Request, StudyRecord, StudyState, StudySummary
+from hpo.study import Study
+from hpo.trial import LayerRecord, Measurement, Trial
+
+
+def study_id(connection: Connection, name: str) -> int:
+    """Return the row of a study.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    found: int | None = connection.scalar(select(STUDY.c.id).where(STUDY.c.name == name))
+    if found is None:
+        raise no_such_study(connection, name)
+    return found
+
+
+def no_such_study(connection: Connection, name: str) -> NotFound:
+    names = connection.scalars(select(STUDY.c.name)).all()
+    hint = did_you_mean(name, names) if names else "the store is empty; launch one: hpo launch STUDY"
+    return NotFound(f"there is no study {name!r} in the store", hint)
+
+
+def study(connection: Connection, name: str) -> StudyRecord:
+    row = connection.execute(select(STUDY).where(STUDY.c.name == name)).one_or_none()
+    if row is None:
+        raise no_such_study(connection, name)
+    return StudyRecord(
+        study=Study.from_mapping(json.loads(row.document)),
+        state=StudyState(row.state),
+        message=row.message,
+        requested=Request(row.requested),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        hours=row.hours,
+        environment=json.loads(row.environment),
+    )
+
+
+def requested(connection: Connection, name: str) -> Request:
+    found = connection.scalar(select(STUDY.c.requested).where(STUDY.c.name == name))
+    if found is None:
+        raise no_such_study(connection, name)
+    return Request(found)
+
+
+def studies(connection: Connection) -> tuple[StudySummary, ...]:
+    """Answer with three queries, however many studies and trials there are; oldest study first."""
+    states, causes = _counts(connection)
+    fronts = _last_fronts(connection)
+    rows = connection.execute(select(STUDY).order_by(STUDY.c.created_at, STUDY.c.id))
+    return tuple(_summary(row, states[row.id], causes[row.id], fronts.get(row.id)) for row in rows)
+
+
+def _summary(
+    row: AnyRow, states: dict[str, int], causes: dict[str, int], front: Front | None
+) -> StudySummary:
+    # The stored document as it is: validating it would cost more than everything else here.
+    document = json.loads(row.document)
+    return StudySummary(
+        name=row.name,
+        question=document["question"],
+        state=StudyState(row.state),
+        counts=states,
+        causes=causes,
+        budget_trials=document["budget"]["trials"],
+        hypervolume=front.hypervolume if front else None,
+        front_size=len(front.members) if front else 0,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+_Counts = defaultdict[int, dict[str, int]]
+
+
+def _counts(connection: Connection) -> tuple[_Counts, _Counts]:
+    """Return, by study, how many trials are in each state, and how many failed of each cause."""
+    states: _Counts = defaultdict(dict)
+    causes: _Counts = defaultdict(dict)
+    columns = (TRIAL.c.study_id, TRIAL.c.state, TRIAL.c.cause)
+    for study_id, state, cause, count in connection.execute(
+        select(*columns, func.count()).group_by(*columns)
+    ):
+        states[study_id][state] = states[study_id].get(state, 0) + count
+        if cause is not None:
+            causes[study_id][cause] = count
+    return states, causes
+
+
+def _last_fronts(connection: Connection) -> dict[int, Front]:
+    last = (
+        select(FRONT.c.study_id, func.max(FRONT.c.revision).label("revision"))
+        .group_by(FRONT.c.study_id)
+        .subquery()
+    )
+    same = and_(FRONT.c.study_id == last.c.study_id, FRONT.c.revision == last.c.revision)
+    rows = connection.execute(select(FRONT.c.study_id, *FRONT_COLUMNS).join(last, same))
+    return {row[0]: front_from(row[1:]) for row in rows}
+
+
+def trials(connection: Connection, name: str) -> tuple[Trial, ...]:
+    key = study_id(connection, name)
+    with _uncollected():
+        return load(connection, key)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make many lasting values without the cycle collector walking over them each time a few more are.
+
+    For 10,000 trials of 6 measurements: 0.4 s instead of 0.6 to 1.0 s.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def trials_since(connection: Connection, name: str, event_id: int) -> tuple[tuple[Trial, ...], int]:
+    key = study_id(connection, name)
+    news = and_(EVENT.c.study_id == key, EVENT.c.id > event_id)
+    newest = connection.scalar(select(func.max(EVENT.c.id)).where(news))
+    if newest is None:
+        return (), event_id
+    changed = select(EVENT.c.trial).where(news, EVENT.c.trial.is_not(None))
+    return load(connection, key, TRIAL.c.number.in_(changed)), newest
+
+
+def trial(connection: Connection, name: str, number: int) -> Trial:
+    key = study_id(connection, name)
+    found = load(connection, key, TRIAL.c.number == number)
+    if not found:
+        raise no_such_trial(connection, key, name, number)
+    return found[0]
+
+
+def no_such_trial(connection: Connection, study_id: int, name: str, number: int) -> NotFound:
+    last = connection.scalar(select(func.max(TRIAL.c.number)).where(TRIAL.c.study_id == study_id))
+    hint = "it has no trials yet" if last is None else f"its trials are numbered 0 to {last}"
+    return NotFound(f"study {name!r} has no trial {number}", hint)
+
+
+# Made once, for the sake of the many small reads: making a query costs more than SQLite's answer.
+_TRIALS = select(*TRIAL_COLUMNS).order_by(TRIAL.c.number)
+_MEASUREMENTS = (
+    select(*MEASUREMENT_COLUMNS)
+    .join(
+        TRIAL,
+        and_(
+            MEASUREMENT.c.study_id == TRIAL.c.study_id,
+            MEASUREMENT.c.trial == TRIAL.c.number,
+            MEASUREMENT.c.attempt == TRIAL.c.attempt,
+        ),
+    )
+    .order_by(MEASUREMENT.c.trial, MEASUREMENT.c.position)
+)
+
+
+def load(
+    connection: Connection, study_id: int, which: ColumnElement[bool] | None = None
+) -> tuple[Trial, ...]:
+    """Return the trials of a study that fulfil `which`, in order of number, with two queries."""
+    chosen = TRIAL.c.study_id == study_id if which is None else and_(TRIAL.c.study_id == study_id, which)
+    rows = connection.execute(_TRIALS.where(chosen)).all()
+    if not rows:
+        return ()
+    measurements = _by_trial(connection.execute(_MEASUREMENTS.where(chosen)))
+    return tuple(trial_from(row, measurements[row[0]]) for row in rows)
+
+
+def _by_trial(rows: Iterable[AnyRow]) -> defaultdict[int, list[Measurement]]:
+    measurements: defaultdict[int, list[Measurement]] = defaultdict(list)
+    for row in rows:
+        measurements[row[0]].append(Measurement(*row[1:]))
+    return measurements
+
+
+def plan(connection: Connection, name: str, number: int) -> tuple[LayerRecord, ...]:
+    key = study_id(connection, name)
+    text = connection.scalar(select(PLAN.c.layers).where(PLAN.c.study_id == key, PLAN.c.trial == number))
+    if text is None:
+        raise no_such_trial(connection, key, name, number)
+    return layers_from(text)
+
+
+def fronts(connection: Connection, name: str) -> tuple[Front, ...]:
+    key = study_id(connection, name)
+    query = select(*FRONT_COLUMNS).where(FRONT.c.study_id == key).order_by(FRONT.c.revision)
+    return tuple(map(front_from, connection.execute(query)))
+
+
+def front(connection: Connection, name: str) -> Front | None:
+    key = study_id(connection, name)
+    query = select(*FRONT_COLUMNS).where(FRONT.c.study_id == key).order_by(FRONT.c.revision.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else front_from(row)
+
+
+def events(connection: Connection, name: str, after: int, limit: int | None) -> tuple[Event, ...]:
+    key = study_id(connection, name)
+    columns = (EVENT.c.id, EVENT.c.at, EVENT.c.kind, EVENT.c.trial, EVENT.c.attempt, EVENT.c.payload)
+    query = (
+        select(*columns).where(EVENT.c.study_id == key, EVENT.c.id > after).order_by(EVENT.c.id).limit(limit)
+    )
+    return tuple(map(event_from, connection.execute(query)))

@@ -1,0 +1,125 @@
+"""What the store hands out: values, never rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from hpo.study import Study
+
+
+class StudyState(StrEnum):
+    """Where a study stands. STOPPED and FAILED ones can be resumed; FINISHED ones need more budget."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Request(StrEnum):
+    """What a user asked of the coordinator, through the store alone."""
+
+    NONE = "none"
+    DRAIN = "drain"
+    """Start nothing new, let running trials finish."""
+    CANCEL = "cancel"
+    """Stop now; running trials are requeued on resume."""
+
+
+class EventKind(StrEnum):
+    """What can happen to a study. Events are append-only."""
+
+    CREATED = "created"
+    ASKED = "asked"
+    STARTED = "started"
+    STAGE_DONE = "stage_done"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    REQUEUED = "requeued"
+    LOST = "lost"
+    CONFLICT = "conflict"
+    FRONT = "front"
+    LEASE = "lease"
+    REQUESTED = "requested"
+    STATE = "state"
+    AMENDED = "amended"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A stored study and where it stands."""
+
+    study: Study
+    state: StudyState
+    message: str
+    """Why it is in this state, where there is something to say."""
+    requested: Request
+    created_at: float
+    """Seconds since the epoch, like every time in the store."""
+    updated_at: float
+    hours: float
+    """Coordinator hours spent so far, summed over resumes."""
+    environment: Mapping[str, str]
+    """Versions and machine at launch."""
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One line of the list of studies, from a few aggregate queries."""
+
+    name: str
+    question: str
+    state: StudyState
+    counts: Mapping[str, int]
+    """Trial state -> number of trials."""
+    causes: Mapping[str, int]
+    """Failure cause -> number of trials."""
+    budget_trials: int | None
+    hypervolume: float | None
+    """Of the last front, as a share of the reference box."""
+    front_size: int
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class Front:
+    """The front of a study as it stood at a time. Kept whenever it changes."""
+
+    revision: int
+    members: tuple[int, ...]
+    """Trial numbers, ascending."""
+    hypervolume: float | None
+    """Share of the reference box; None while the box is not fixed."""
+    reference: tuple[float, ...]
+    """Losses, in the order of the study's objectives; empty while not fixed."""
+    ideal: tuple[float, ...]
+    trials: int
+    """Final trials when it was computed."""
+    at: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a study."""
+
+    id: int
+    at: float
+    kind: EventKind
+    trial: int | None
+    attempt: int | None
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write a study, held by one coordinator; the epoch fences off earlier holders."""
+
+    study: str
+    owner: str
+    epoch: int
+    expires_at: float

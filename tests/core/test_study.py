@@ -1,0 +1,131 @@
+"""Studies: what is valid survives its document, and its hash is stable."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo.errors import Path
+from hpo.metric import METRICS
+from hpo.study import Budget, DataSource, Search, Study, TextSource, space_from_mapping
+from hpo.trial import Limit, Objective
+from tests.core.documents import DOCUMENT, changed
+from tests.core.spaces import spaces
+
+
+def test_two_splits_of_a_dataset_and_two_parts_of_the_reference_text_are_not_the_same_text() -> None:
+    DataSource(
+        calibration=TextSource(dataset="a", split="train"), evaluation=TextSource(dataset="a", split="test")
+    )
+    DataSource(calibration=TextSource(reference=True), evaluation=TextSource(reference=True, tokens=64))
+
+
+def test_bare_words_stand_for_their_mappings() -> None:
+    short = Study.from_mapping(
+        {
+            **DOCUMENT,
+            "model": "some/model",
+            "data": {"calibration": "reference", "evaluation": {"reference": True}},
+            "objectives": ["nll", {"metric": "energy", "limit": 3}],
+        }
+    )
+    assert short.model.source == "some/model"
+    assert short.data.calibration == short.data.evaluation == TextSource(reference=True)
+    assert short.objectives == (Objective(metric="nll"), Objective(metric="energy", limit=Limit(value=3.0)))
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    study = Study.from_mapping(DOCUMENT)
+    assert study.search == Search(sampler="bayesian", seed=0, initial=8)
+    assert study.budget == Budget(trials=10, hours=None)
+    assert (study.run.runner, study.run.workers, study.run.device) == ("ray", 1, "auto")
+    assert not study.model.trust_remote_code
+
+
+def test_a_bare_scalar_in_a_space_is_a_parameter_of_one_value() -> None:
+    space = space_from_mapping({"factorise": "svd", "factorise.keep_ratio": 0.5, "heal": False})
+    assert space.size == 1
+    assert space.from_unit([0.3, 0.3, 0.3]).values == {
+        "factorise": "svd", "factorise.keep_ratio": 0.5, "heal": False,
+    }  # fmt: skip
+
+
+def test_a_study_survives_its_document_in_json_with_its_hash() -> None:
+    study = Study.from_mapping(DOCUMENT)
+    again = Study.from_mapping(json.loads(json.dumps(study.to_mapping())))
+    assert again == study
+    assert again.hash == study.hash
+    assert again.to_mapping() == study.to_mapping()
+
+
+budgets = st.one_of(
+    st.builds(Budget, trials=st.integers(1, 10**6)),
+    st.builds(Budget, hours=st.floats(1e-6, 1e6)),
+    st.builds(Budget, trials=st.integers(1, 10**6), hours=st.floats(1e-6, 1e6)),
+)
+limits = (
+    st.none()
+    | st.builds(Limit, value=st.floats(-1e300, 1e300))
+    | st.builds(Limit, ratio_to_dense=st.floats(1e-6, 1e6))
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    space=spaces(),
+    budget=budgets,
+    metrics=st.lists(st.sampled_from(sorted(METRICS)), min_size=1, max_size=4, unique=True),
+    limit=limits,
+    question=st.text(max_size=20),
+    seed=st.integers(0, 2**63),
+)
+def test_any_study_survives_its_document_in_json_with_its_hash(
+    space: object, budget: Budget, metrics: list[str], limit: Limit | None, question: str, seed: int
+) -> None:
+    study = Study.model_validate(
+        {
+            **DOCUMENT,
+            "space": space,
+            "budget": budget,
+            "objectives": [Objective(metric=name, limit=limit) for name in metrics],
+            "question": question,
+            "search": Search(seed=seed),
+        }
+    )
+    again = Study.from_mapping(json.loads(json.dumps(study.to_mapping(), allow_nan=False)))
+    assert again == study
+    assert again.hash == study.hash
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys_or_on_defaults_written_out() -> None:
+    study = Study.from_mapping(DOCUMENT)
+    backwards = dict(reversed(list(DOCUMENT.items())))
+    assert Study.from_mapping(backwards).hash == study.hash
+    assert Study.from_mapping({**DOCUMENT, "search": {"seed": 0, "sampler": "bayesian"}}).hash == study.hash
+
+
+def test_the_hash_changes_only_with_the_document() -> None:
+    """Stores and model cards keep it. One more field, or another default, is another document: log it."""
+    expected = "d2bb15b43443fcd9cca3ca03bcd3ca31b6c3c4d2204150df656f87712ca72ea9"
+    assert Study.from_mapping(DOCUMENT).hash == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("name",), "other"),
+        (("budget", "trials"), 11),
+        (("objectives", 0, "limit"), None),
+        (("space", "factorise.keep_ratio", "high"), 0.8),
+        (("search",), {"seed": 1}),
+    ],
+)
+def test_another_question_has_another_hash(path: Path, value: object) -> None:
+    assert Study.from_mapping(changed(path, value)).hash != Study.from_mapping(DOCUMENT).hash
+
+
+def test_a_study_cannot_bechanged() -> None:
+    study = Study.from_mapping(DOCUMENT)
+    with pytest.raises(Exception, match="frozen"):
+        study.name = "other"

@@ -1,0 +1,221 @@
+"""Launch and resume of real studies on a briefly trained reference model, in process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import HpoError, InvalidStudy, UsageError
+from hpo.run.launch import Watcher, check_study, launch, resume, take_lease
+from hpo.run.workbench import Workbench
+from hpo.store.store import Store
+from hpo.store.values import StudyState
+from hpo.study import Study
+from hpo.trial import TrialState
+
+SILENT = Watcher(lambda text: None, lambda kind, trial: None)
+SPACE = {
+    "factorise": {"type": "choice", "choices": ["whitened_svd", "mpo"]},
+    "factorise.keep_ratio": {"type": "float", "low": 0.3, "high": 0.9, "when": {"factorise": "whitened_svd"}},
+    "factorise.bond_dimension": {"type": "int", "low": 4, "high": 48, "when": {"factorise": "mpo"}},
+    "heal": {"type": "choice", "choices": ["none", "fine_tune"]},
+    "heal.steps": {"type": "int", "low": 2, "high": 4, "when": {"heal": "fine_tune"}},
+}
+# Everything here follows from weights and text, so that two runs can be compared to the bit.
+OBJECTIVES = [
+    {"metric": "perplexity", "limit": {"ratio_to_dense": 50}},
+    "weight_memory",
+    {"metric": "energy", "allow_modelled": True},
+]
+
+
+def study(trials: int = 6, **changes: Any) -> Study:
+    document = {
+        "version": 1,
+        "name": "small",
+        "model": "reference",
+        "data": {
+            "calibration": {"reference": True, "tokens": 2048},
+            "evaluation": {"reference": True, "tokens": 2048},
+        },
+        "objectives": OBJECTIVES,
+        "space": SPACE,
+        "search": {"sampler": "sobol", "initial": 3},
+        "budget": {"trials": trials},
+        "run": {"runner": "in_process"},
+    }
+    return Study.from_mapping({**document, **changes})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with Store.open(f"sqlite:///{tmp_path}/study.db") as opened:
+        yield opened
+
+
+def test_a_study_runs_on_a_real_model_from_launch_to_front(short_reference: Path, store: Store) -> None:
+    outcome = launch(store, study(), SILENT)
+    trials, front = store.trials("small"), store.front("small")
+    assert outcome.state is StudyState.FINISHED
+    assert [t.origin for t in trials[:4]] == [
+        "anchor:dense",
+        "anchor:svd",
+        "anchor:smallest",
+        "anchor:largest",
+    ]
+    assert all(t.state is TrialState.COMPLETED for t in trials)
+    assert front is not None
+    assert front.members
+    for trial in trials:
+        for metric in ("perplexity", "nll", "bits_per_byte", "weight_memory", "parameters", "energy"):
+            assert trial.value(metric) is not None
+        energy = trial.measurement("energy")
+        assert energy is not None
+        assert energy.source in ("modelled", "measured")
+        assert trial.measurement("weight_memory").source == "exact"  # type: ignore[union-attr]  # checked above
+    assert store.study("small").environment["profile"]
+
+
+def test_plans_are_stored_with_their_trials(short_reference: Path, store: Store) -> None:
+    launch(store, study(4), SILENT)
+    for trial in store.trials("small"):
+        layers = store.plan("small", trial.number)
+        assert len(layers) == 14
+        kept = sum(layer.parameters for layer in layers)
+        dense = sum(layer.dense_parameters for layer in layers)
+        assert (kept == dense) == trial.is_dense
+
+
+def test_a_name_that_exists_is_refused_and_the_error_says_how_to_resume(
+    short_reference: Path, store: Store
+) -> None:
+    launch(store, study(2), SILENT)
+    with pytest.raises(UsageError, match="already a study 'small'") as caught:
+        launch(store, study(2), SILENT)
+    assert "hpo resume small" in caught.value.hint
+    assert "--name" in caught.value.hint
+
+
+def test_resuming_a_finished_study_needs_more_budget(short_reference: Path, store: Store) -> None:
+    launch(store, study(3), SILENT)
+    with pytest.raises(UsageError, match="finished") as caught:
+        resume(store, "small", SILENT)
+    assert "--trials" in caught.value.hint
+    with pytest.raises(UsageError, match="below the budget"):
+        resume(store, "small", SILENT, trials=2)
+    with pytest.raises(UsageError, match="has used its 3 trials"):
+        resume(store, "small", SILENT, trials=3)
+    assert resume(store, "small", SILENT, trials=5).state is StudyState.FINISHED
+    assert len(store.trials("small")) == 5
+    assert store.study("small").study.budget.trials == 5
+
+
+def test_resuming_an_unknown_study_names_the_nearest(short_reference: Path, store: Store) -> None:
+    launch(store, study(2), SILENT)
+    with pytest.raises(UsageError, match="smal") as caught:
+        resume(store, "smal", SILENT)
+    assert "small" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {"factorize": "svd"}}, "unknown stage 'factorize'"),
+        ({"space": {"factorise": "svdd"}}, "unknown method 'svdd'"),
+        ({"space": {"factorise": "svd", "factorise.keepratio": 0.5}}, "no knob 'keepratio'"),
+        ({"space": {"factorise": "svd", "factorise.keep_ratio": 1.5}}, "cannot take keep_ratio=1.5"),
+        ({"space": {"factorise.keep_ratio": 0.5}}, "needs the parameter 'factorise'"),
+        ({"space": {"factorise": {"type": "float", "low": 0, "high": 1}}}, "is a range"),
+        ({"model": {"source": "./nowhere/at/all"}}, "nowhere"),
+        ({"objectives": [{"metric": "weight_memory", "limit": 10.0}]}, "no candidate keeps weight_memory"),
+        ({"data": {"calibration": {"text": "no-such.txt"}, "evaluation": "reference"}}, "no-such.txt"),
+    ],
+)
+def test_a_wrong_study_is_refused_and_nothing_is_written(
+    short_reference: Path, store: Store, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidStudy, match=message):
+        launch(store, study(**changes), SILENT)
+    assert store.studies() == ()
+
+
+def test_calibration_and_evaluation_of_the_same_text_are_refused(
+    short_reference: Path, store: Store, tmp_path: Path
+) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("the same words over and over again. " * 100)
+    data = {"calibration": {"text": str(tmp_path / "a.txt")}, "evaluation": {"text": str(tmp_path / "b.txt")}}
+    with pytest.raises(InvalidStudy, match="must not be judged"):
+        launch(store, study(data=data), SILENT)
+    assert store.studies() == ()
+
+
+def test_another_model_under_the_same_name_is_refused_on_resume(
+    short_reference: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(store, study(2), SILENT)
+    monkeypatch.setenv("HPO_REFERENCE_STEPS", "3")
+    with pytest.raises(HpoError, match="not the one study 'small' was launched with"):
+        resume(store, "small", SILENT, trials=3)
+
+
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(
+    short_reference: Path, store: Store
+) -> None:
+    import platform
+    import time
+
+    launch(store, study(2), SILENT)
+    dead = f"{platform.node()}:999999999:abc"
+    store.acquire("small", dead, 3600, time.time())
+    assert take_lease(store, "small").owner != dead
+
+
+def test_the_lease_of_a_living_process_is_not(short_reference: Path, store: Store) -> None:
+    import os
+    import platform
+    import time
+
+    launch(store, study(2), SILENT)
+    store.acquire("small", f"{platform.node()}:{os.getpid()}:abc", 3600, time.time())
+    with pytest.raises(HpoError, match="is being run by"):
+        take_lease(store, "small")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("sampler", ["sobol", "tpe", "bayesian"])
+def test_the_same_seed_gives_the_same_candidates_on_sqlite_and_postgresql(
+    short_reference: Path, store: Store, postgres_url: str, sampler: str
+) -> None:
+    asked = study(9, search={"sampler": sampler, "seed": 3, "initial": 3})
+    launch(store, asked, SILENT)
+    with Store.open(postgres_url) as other:
+        launch(other, asked, SILENT)
+        theirs = other.trials("small")
+    ours = store.trials("small")
+    assert [t.candidate for t in ours] == [t.candidate for t in theirs]
+    assert [t.value("perplexity") for t in ours] == [t.value("perplexity") for t in theirs]
+
+
+def test_a_worker_that_plans_differently_refuses_to_run(short_reference: Path) -> None:
+    from dataclasses import replace
+
+    from hpo.compress.planner import plan_of
+    from hpo.run.job import FIRST_STAGE, Job
+    from hpo.space import Candidate
+
+    bench = Workbench(study().to_mapping())
+    bench.setup()
+    candidate = Candidate.of({"factorise": "mpo", "factorise.bond_dimension": 8})
+    job = Job(1, 1, candidate, plan_of(bench.profile, candidate).hash)
+    assert bench.run(job, FIRST_STAGE).failure is None
+    failure = bench.run(replace(job, plan_hash="another"), FIRST_STAGE).failure
+    assert failure is not None
+    assert "another" in failure.message
+
+
+def test_every_shipped_study_passes_its_checks() -> None:
+    from hpo.study_file import read_study, shipped
+
+    for name in shipped("study"):
+        check_study(read_study(name))

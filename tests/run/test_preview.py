@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from hpo.compress.bases import PLAIN
+from hpo.compress.mpo_basis import MpoBasis
+from hpo.compress.profile import ModelProfile
+from hpo.compress.profiling import build_profile
+from hpo.errors import InvalidStudy
+from hpo.problem import Problem
+from hpo.run.anchors import UNIFORM_SVD, anchors, opening
+from hpo.run.launch import check_energy
+from hpo.run.preview import check_reachable, pool, problem_of
+from hpo.space import Candidate
+from hpo.study import Study
+from tests.compress import small
+
+SPACE = {
+    "factorise": {"type": "choice", "choices": ["svd", "mpo"]},
+    "factorise.keep_ratio": {"type": "float", "low": 0.2, "high": 0.9, "when": {"factorise": "svd"}},
+    "factorise.bond_dimension": {"type": "int", "low": 1, "high": 6, "when": {"factorise": "mpo"}},
+    "heal": {"type": "choice", "choices": ["none", "fine_tune"]},
+    "heal.steps": {"type": "int", "low": 0, "high": 20, "step": 10, "when": {"heal": "fine_tune"}},
+}
+
+
+def study(*objectives: object, space: object = SPACE) -> Study:
+    return Study.from_mapping(
+        {
+            "version": 1,
+            "name": "t",
+            "model": "reference",
+            "objectives": list(objectives),
+            "space": space,
+            "budget": {"trials": 5},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def profile() -> ModelProfile:
+    return build_profile(small.dense_model(), small.corpus(), small.CONTEXT, [PLAIN, MpoBasis(2)])
+
+
+def problem(profile: ModelProfile, *objectives: object, counter: str = "") -> Problem:
+    return problem_of(study(*objectives), profile, counter)
+
+
+def test_exact_objectives_are_those_a_plan_decides(profile: ModelProfile) -> None:
+    energy = {"metric": "energy", "allow_modelled": True}
+    metrics = ["perplexity", "weight_memory", "prefill_latency", "macs", "parameters"]
+    assert problem(profile, *metrics, energy).exact == ("weight_memory", "macs", "parameters", "energy")
+    assert problem(profile, *metrics, energy, counter="rapl").exact == ("weight_memory", "macs", "parameters")
+
+
+def test_a_preview_of_the_dense_model_is_what_the_model_holds(profile: ModelProfile) -> None:
+    seen = problem(profile, "weight_memory", "macs").preview([Candidate()])
+    model = small.dense_model().module
+    assert seen.exact[0, 0] == sum(p.numel() * p.element_size() for p in model.parameters())
+    assert seen.plans == ("dense",)
+
+
+def test_candidates_that_amount_to_the_same_share_a_plan(profile: ModelProfile) -> None:
+    a = Candidate.of({"factorise": "svd", "factorise.keep_ratio": 0.5, "heal": "none"})
+    b = Candidate.of(
+        {"factorise": "svd", "factorise.keep_ratio": 0.5000001, "heal": "fine_tune", "heal.steps": 0}
+    )
+    plans = problem(profile, "weight_memory").preview([a, b]).plans
+    assert plans[0] == plans[1]
+
+
+def test_a_candidate_that_cannot_be_planned_is_refused_with_its_reason(profile: ModelProfile) -> None:
+    seen = problem(profile, "weight_memory").preview([Candidate.of({"factorise": "svd"}), UNIFORM_SVD])
+    assert seen.plans[0] == ""
+    assert "keep_ratio" in seen.refusals[0]
+    assert np.isnan(seen.exact[0]).all()
+    assert seen.refusals[1] == ""
+
+
+def test_the_pool_covers_every_branch(profile: ModelProfile) -> None:
+    candidates, preview = pool(problem(profile, "weight_memory"), 200)
+    assert {c.values["factorise"] for c in candidates} == {"svd", "mpo"}
+    assert {c.values["heal"] for c in candidates} == {"none", "fine_tune"}
+    assert len(preview.plans) == len(candidates) > 60
+
+
+def test_anchors_are_dense_uniform_smallest_and_largest(profile: ModelProfile) -> None:
+    of = problem(profile, "perplexity", "weight_memory")
+    found = anchors(of)
+    assert [origin for origin, _ in found] == [
+        "anchor:dense",
+        "anchor:svd",
+        "anchor:smallest",
+        "anchor:largest",
+    ]
+    sizes = of.preview([candidate for _, candidate in found]).exact[:, 0]
+    assert sizes[2] == of.preview(pool(of)[0]).exact[:, 0].min()
+    assert sizes[2] < sizes[1] < sizes[3] < sizes[0]
+    assert len(list(opening(of, [], []))) == 4
+
+
+@pytest.mark.parametrize("limit", [{"ratio_to_dense": 0.01}, {"value": 10.0}], ids=["relative", "absolute"])
+def test_a_limit_no_candidate_can_meet_is_found_before_any_trial(
+    profile: ModelProfile, limit: dict[str, float]
+) -> None:
+    asked = study("perplexity", {"metric": "weight_memory", "limit": limit})
+    with pytest.raises(InvalidStudy, match=r"no candidate keeps weight_memory within .* bytes") as caught:
+        check_reachable(asked, profile, problem_of(asked, profile, ""))
+    assert caught.value.where == ("objectives", 1, "limit")
+
+
+def test_a_limit_that_can_be_met_passes(profile: ModelProfile) -> None:
+    asked = study("perplexity", {"metric": "weight_memory", "limit": {"ratio_to_dense": 0.9}})
+    check_reachable(asked, profile, problem_of(asked, profile, ""))
+
+
+def test_a_space_that_cannot_be_planned_at_all_is_refused(profile: ModelProfile) -> None:
+    asked = study("perplexity", space={"factorise": "svd"})
+    with pytest.raises(InvalidStudy, match="no candidate of the space can be planned"):
+        check_reachable(asked, profile, problem_of(asked, profile, ""))
+
+
+def test_energy_without_counter_or_permission_is_refused() -> None:
+    with pytest.raises(InvalidStudy, match="energy cannot be measured here") as caught:
+        check_energy(study("perplexity", "energy"), "")
+    assert "allow_modelled" in caught.value.hint
+    check_energy(study("perplexity", "energy"), "nvml")
+    check_energy(study("perplexity", {"metric": "energy", "allow_modelled": True}), "")
