@@ -37,6 +37,7 @@ _TABLE: dict[Kind, dict[str, str]] = {
         "eora": "hpo.compress.corrected:Eora",
         "caldera": "hpo.compress.corrected:Caldera",
         "lplr": "hpo.compress.corrected:Lplr",
+        "rtn": "hpo.compress.quantize:RoundNearest",
         "fine_tune": "hpo.compress.heal:FineTune",
         "distil": "hpo.compress.heal:Distil",
         "lora": "hpo.compress.adapters:Lora",

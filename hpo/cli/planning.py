@@ -8,7 +8,7 @@ from rich.table import Table
 
 from hpo import registry
 from hpo.cli.tables import rendered
-from hpo.compress.recipe import STAGES
+from hpo.compress.order import STAGES
 from hpo.format import value_text
 from hpo.metric import METRICS
 from hpo.run.anchors import anchors

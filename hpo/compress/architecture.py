@@ -6,6 +6,10 @@ from functools import cached_property
 from typing import Any, Self
 
 
+SMALLEST_SIDE = 16
+"""Matrices with a side below this (routers, gates) are left alone: nothing is gained there."""
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """A linear layer ``y = W x`` with W of shape (out_features, in_features), whatever class holds it."""

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 from hpo.compress.grid import Grid
-from hpo.compress.layer_plan import Costs, Dense
+from hpo.compress.layer_plan import Costs, Dense, Shapes
 from hpo.errors import Unsupported
 
 
@@ -29,6 +30,7 @@ class Corrected:
     """Turns that the quantizer and the factors take; 1 corrects W as it was rounded first."""
     costs: Costs = field(init=False, compare=False, repr=False)
     kind = "corrected"
+    matrices: ClassVar[Shapes] = ()
 
     def __post_init__(self) -> None:
         _check(self.out_features, self.in_features, self.rank, 0, self.iterations)
@@ -62,6 +64,7 @@ class PackedLowRank:
     """Times that each factor answers to the rounded other one."""
     costs: Costs = field(init=False, compare=False, repr=False)
     kind = "packed_low_rank"
+    matrices: ClassVar[Shapes] = ()
 
     def __post_init__(self) -> None:
         _check(self.out_features, self.in_features, self.rank, 1, self.iterations)

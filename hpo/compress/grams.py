@@ -1,6 +1,6 @@
 """What layers read over a calibration text: Gram matrices G = sum of x x' over its tokens, and mean |x|."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,6 +66,31 @@ def collect_grams(model: nn.Module, corpus: Corpus, owners: Mapping[str, str]) -
             with node.working():
                 model(input_ids=_batch(model, sequence), use_cache=False)
     return grams
+
+
+def input_grams(model: nn.Module, names: Sequence[str], corpus: Corpus) -> dict[str, Tensor]:
+    """Run the calibration text through a model as it is, compressed or not; return the Gram matrix, (I, I)
+    float64, of the input of each of the modules named. Modules that read one tensor share one matrix."""
+    found: dict[str, Tensor] = {}
+    owners: dict[str, str] = {}
+    seen: dict[int, tuple[str, Tensor]] = {}
+
+    def add(name: str, x: Tensor) -> None:
+        # `seen` keeps the tensors of a forward alive, so an id is not used twice during it.
+        owner, _ = seen.setdefault(id(x), (name, x))
+        owners[name] = owner
+        if owner == name:
+            rows = x.reshape(-1, x.shape[-1]).float()
+            product = (rows.T @ rows).double()
+            found[name] = found[name] + product if name in found else product
+
+    node = QuietNode()
+    with watching([(name, model.get_submodule(name)) for name in names], add), torch.no_grad():
+        for sequence in corpus.sequences:
+            with node.working():
+                model(input_ids=_batch(model, sequence), use_cache=False)
+            seen.clear()
+    return {name: found[owner] for name, owner in owners.items()}
 
 
 def collect_output_grams(model: nn.Module, corpus: Corpus) -> dict[str, tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from hpo.errors import Unsupported
 
@@ -42,6 +43,25 @@ class Grid:
     def __str__(self) -> str:
         group = f"groups of {self.group_size}" if self.group_size else "whole rows"
         return f"{self.bits} bits in {group}{'' if self.symmetric else ' with offsets'}"
+
+    def weights(self, rows: int, columns: int) -> int:
+        """Return how many weights the bytes stand for: all of them."""
+        return rows * columns
+
+    def fault(self, rows: int, columns: int) -> str:
+        """Return why a matrix cannot be held so: never, a last group may be shorter than the others."""
+        return ""
+
+    def size(self, rows: int, columns: int) -> dict[str, Any]:
+        """Return, as JSON, what it takes to make an empty matrix of `hpo.compress.layers.packed.Rounded`."""
+        return {
+            "form": "rounded",
+            "rows": rows,
+            "columns": columns,
+            "bits": self.bits,
+            "group_size": self.group_size,
+            "symmetric": self.symmetric,
+        }
 
     def groups(self, columns: int) -> int:
         """Return the number of groups of a row."""

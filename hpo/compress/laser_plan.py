@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from hpo.compress.layer_plan import Costs, Dense
+from hpo.compress.layer_plan import Costs, Dense, Shapes
 from hpo.errors import Unsupported
 
 
@@ -31,6 +31,10 @@ class Truncated:
         weights = self.out_features * self.in_features
         costs = Costs(f"t{self.rank}", f"rank {self.rank}, stored whole", weights, weights, weights)
         object.__setattr__(self, "costs", costs)
+
+    @property
+    def matrices(self) -> Shapes:
+        return ((self.out_features, self.in_features),)
 
 
 @lru_cache(maxsize=1 << 16)

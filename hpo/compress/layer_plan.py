@@ -34,8 +34,14 @@ class Costs:
         return tokens * self.macs_per_token + self.macs_per_call
 
 
+Shapes = tuple[tuple[int, int], ...]
+"""Rows and columns of matrices."""
+
+
 class LayerPlan(Protocol):
     """What becomes of a layer: a frozen value; each family of methods has its own."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def kind(self) -> str: ...
@@ -48,6 +54,12 @@ class LayerPlan(Protocol):
 
     @property
     def costs(self) -> Costs: ...
+
+    @property
+    def matrices(self) -> Shapes:
+        """Of the matrices that hold the layer in the model's precision, as a later stage may hold them in
+        another format; empty where none can be told apart, or none is left."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,10 @@ class Dense:
     def __post_init__(self) -> None:
         weights = self.out_features * self.in_features
         object.__setattr__(self, "costs", Costs("d", "as it is", weights, weights, weights))
+
+    @property
+    def matrices(self) -> Shapes:
+        return ((self.out_features, self.in_features),)
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,11 @@ class LowRank:
         key = f"r{self.rank}{self.basis}{'+' if self.refit else ''}"
         costs = Costs(key, f"rank {self.rank}", weights, weights, weights)
         object.__setattr__(self, "costs", costs)
+
+    @property
+    def matrices(self) -> Shapes:
+        """The left one transposed: a rank is a row of both."""
+        return ((self.rank, self.out_features), (self.rank, self.in_features))
 
 
 @lru_cache(maxsize=1 << 18)

@@ -15,3 +15,6 @@ class Materials:
     store: FactorStore
     dense: nn.Module
     calibration: Corpus
+    is_dense: bool = True
+    """Whether the model to change is still `dense`, so that what was prepared of its layers holds; if not, an
+    earlier stage or healing has changed what they read."""

@@ -5,9 +5,14 @@ parameters a search space may give it, named ``<stage>.<knob>`` there. It first 
 no torch) and later *applies* the plan to a model. The stages, in order::
 
     train      changes the dense model's weights before anything else
+    prune      removes whole heads, units, dimensions or blocks
     embed      replaces the embedding (and the output layer, where they are one)
     factorise  replaces the linear layers of the blocks
+    sparsify   sets single weights to zero
     heal       fine-tunes what the stages before put in place
+    quantize   holds in few bits what is left
+
+A candidate may name another order; `hpo.compress.order` says which make sense.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +23,7 @@ from torch import nn
 
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.materials import Materials
-from hpo.compress.plan import EmbeddingPlan, HealPlan, Plan, TrainPlan
+from hpo.compress.plan import PartPlan, HealPlan, Plan, TrainPlan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.recipe import Knobs
@@ -52,6 +57,78 @@ class Trainer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """What is left of a model."""
+
+    layers: tuple[LayerPlan, ...]
+    """In the order of the architecture's layers."""
+    rest: tuple[PartPlan, ...] = ()
+    """Other parts of the model that become smaller with them."""
+
+
+class Pruner(Protocol):
+    """Removes whole heads, units, dimensions or blocks (stage ``prune``): a smaller model of the same kind.
+
+    A layer that stays is a linear layer still, at the path it had.
+    """
+
+    stage: ClassVar[Literal["prune"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def preparations(self, knob_values: Mapping[str, Sequence[Value]]) -> tuple[Preparation, ...]:
+        """As `Factoriser.preparations`."""
+        ...
+
+    def plan(self, profile: ModelProfile, knobs: Knobs) -> Pruned:
+        """Return what is left of every layer and of the parts beside them.
+
+        Raises:
+            Unsupported: the model has nothing of the kind that could be removed.
+        """
+        ...
+
+    def apply(self, model: nn.Module, plan: Plan, materials: Materials) -> None:
+        """Make the dense `model` smaller in place."""
+        ...
+
+    def damage(self, profile: ModelProfile, layers: Sequence[LayerPlan]) -> Array:
+        """As `Factoriser.damage`."""
+        ...
+
+
+class Reformer(Protocol):
+    """Changes the matrices that earlier stages have left (stages ``sparsify`` and ``quantize``)."""
+
+    stage: ClassVar[Literal["sparsify", "quantize"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def preparations(self, knob_values: Mapping[str, Sequence[Value]]) -> tuple[Preparation, ...]:
+        """As `Factoriser.preparations`."""
+        ...
+
+    def plan(self, profile: ModelProfile, knobs: Knobs, layers: Sequence[LayerPlan]) -> tuple[LayerPlan, ...]:
+        """Return what becomes of each layer, given what earlier stages have made of it.
+
+        Raises:
+            Unsupported: a shape does not go with the knobs, or nothing is left to change.
+        """
+        ...
+
+    def apply(self, model: nn.Module, plan: Plan, materials: Materials) -> None:
+        """Replace the planned layers of `model` in place. Where `materials` says that the model is not the
+        dense one any more, what was prepared does not hold for its layers."""
+        ...
+
+    def damage(self, profile: ModelProfile, layers: Sequence[LayerPlan]) -> Array:
+        """As `Factoriser.damage`: what this stage adds."""
+        ...
+
+
 class Embedder(Protocol):
     """Replaces the embedding (stage ``embed``)."""
 
@@ -64,7 +141,7 @@ class Embedder(Protocol):
         """As `Factoriser.preparations`."""
         ...
 
-    def plan(self, profile: ModelProfile, knobs: Knobs) -> EmbeddingPlan | None:
+    def plan(self, profile: ModelProfile, knobs: Knobs) -> PartPlan | None:
         """Return what becomes of ``profile.architecture.embedding``; None where nothing is gained.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from hpo.compress.layer_plan import Costs, Dense
+from hpo.compress.layer_plan import Costs, Dense, Shapes
 from hpo.compress.profile import Array
 
 Part = Literal["query_key", "value", "mlp"]
@@ -103,6 +103,10 @@ class Narrow:
     @property
     def columns(self) -> int:
         return self.in_features - _dot(self.grain.columns, self.cut.lost)
+
+    @property
+    def matrices(self) -> Shapes:
+        return ((self.rows, self.columns),)
 
     @property
     def _picks_pairs(self) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from hpo.compress.layer_plan import Costs, Dense
+from hpo.compress.layer_plan import Costs, Dense, Shapes
 from hpo.compress.mpo_sites import FEWEST, MOST, Factors, sites_of, written
 from hpo.errors import Unsupported
 
@@ -46,6 +46,7 @@ class Mpo:
     neurons: Neurons = ""
     costs: Costs = field(init=False, compare=False, repr=False)
     kind = "mpo"
+    matrices: ClassVar[Shapes] = ()
 
     def __post_init__(self) -> None:
         self._check_sites()

@@ -22,13 +22,14 @@ from torch.nn import functional
 from hpo import registry
 from hpo.compress import surgery
 from hpo.compress.architecture import break_even_rank
+from hpo.compress.composed_plan import Composed
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layer_plan import LayerPlan, LowRank
 from hpo.compress.layers import LowRankLinear
 from hpo.compress.losses import loss_of
 from hpo.compress.method import Healed, Patient
 from hpo.compress.nested_math import drawn_shares, parsed_shares, rank_at
-from hpo.compress.plan import HealPlan, Plan
+from hpo.compress.plan import Change, HealPlan, Plan
 from hpo.compress.recipe import Knobs
 from hpo.compress.residual import evened
 from hpo.compress.training import Course, Trained, batches, train
@@ -102,7 +103,8 @@ def _check_uniform(layers: Sequence[LayerPlan]) -> None:
     Raises:
         Unsupported: a layer is not of low rank, or does not keep the same share as the others.
     """
-    for kind in {layer.kind for layer in layers} - {"dense", "low_rank"}:
+    kinds = {"pruned" if isinstance(layer, Composed) else layer.kind for layer in layers}
+    for kind in kinds - {"dense", "low_rank"}:
         raise Unsupported(f"nested: layers of the kind {kind} have no ranks to slice", "use heal: fine_tune")
     ranked = [layer for layer in layers if isinstance(layer, LowRank)]
     dense = sum(layer.out_features * layer.in_features for layer in ranked)
@@ -133,11 +135,21 @@ class SharedRun:
     @cached_property
     def largest(self) -> Plan:
         """The trial's plan with the largest ranks; the same for all trials that share the run."""
+        plan = self.patient.plan
+        changes = tuple(
+            self._widened(change) if change.stage == "factorise" else change
+            for change in plan.changes
+            if not change.is_healed
+        )
+        layers = next((change.plan.layers for change in changes if change.stage == "factorise"), plan.layers)
+        return replace(plan, layers=layers, changes=changes, heal=None)
+
+    def _widened(self, change: Change) -> Change:
         layers = tuple(
             replace(layer, rank=largest_rank(layer, self.knobs)) if isinstance(layer, LowRank) else layer
-            for layer in self.patient.plan.layers
+            for layer in change.plan.layers
         )
-        return replace(self.patient.plan, layers=layers, heal=None)
+        return replace(change, plan=replace(change.plan, layers=layers))
 
     @cached_property
     def key(self) -> str:
@@ -164,9 +176,8 @@ class SharedRun:
     def _build(self, directory: Path) -> None:
         materials = self.patient.materials
         model = surgery.shared_copy(materials.dense)
-        for name in (self.largest.embed, self.largest.factorise):
-            if name:
-                registry.load("method", name)().apply(model, self.largest, materials)
+        for change in self.largest.changes:
+            registry.load("method", change.method)().apply(model, change.plan, materials)
         trained = self._trained(model.eval())
         factors = {
             f"{name}.{side}": getattr(layer, side).detach().cpu().contiguous()

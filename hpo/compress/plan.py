@@ -11,15 +11,16 @@ from hpo.compress.recipe import Knobs
 from hpo.trial import LayerRecord
 
 
-class EmbeddingPlan(Protocol):
-    """What becomes of the embedding: a frozen value."""
+class PartPlan(Protocol):
+    """What becomes of a part of the model outside its linear layers: a frozen value."""
 
     @property
     def kind(self) -> str: ...
 
     @property
     def costs(self) -> Costs:
-        """Of everything that takes the place of dense modules, the output layer included if it changes."""
+        """Of everything that takes the place of dense modules: of an embedding also the output layer, if it
+        changes."""
         ...
 
     @property
@@ -75,19 +76,27 @@ class Plan:
 
     architecture: Architecture
     layers: tuple[LayerPlan, ...]
-    """In the order of ``architecture.layers``."""
-    factorise: str = ""
-    """Name of the method that changes the layers; empty if none does."""
+    """In the order of ``architecture.layers``: what has become of each in the end."""
+    changes: tuple["Change", ...] = ()
+    """What made them so, in order."""
     heal: HealPlan | None = None
-    embed: str = ""
-    """Name of the method that changes the embedding; empty if none does."""
-    embedding: EmbeddingPlan | None = None
+    embedding: PartPlan | None = None
     train: TrainPlan | None = None
+    rest: tuple[PartPlan, ...] = ()
+    """Other parts of the model that change, such as norms of blocks that go."""
 
     @cached_property
     def is_dense(self) -> bool:
         layers_are = all(layer.kind == "dense" for layer in self.layers)
-        return layers_are and self.embedding is None and self.train is None
+        return layers_are and not self._parts and self.train is None
+
+    @property
+    def _parts(self) -> tuple[PartPlan, ...]:
+        return (*self.rest, self.embedding) if self.embedding is not None else self.rest
+
+    def change(self, stage: str) -> "Change | None":
+        """Return what a stage does; None if it is not among the changes."""
+        return next((change for change in self.changes if change.stage == stage), None)
 
     @cached_property
     def linear_parameters(self) -> int:
@@ -96,12 +105,12 @@ class Plan:
     @cached_property
     def _other(self) -> Costs:
         """Costs of everything but the layers."""
-        a, embedding, heal = self.architecture, self.embedding, self.heal
+        a, heal = self.architecture, self.heal
         parameters, packed, macs = a.other_parameters, 0, a.other_macs
-        if embedding is not None:
-            parameters += embedding.costs.parameters - embedding.dense_parameters
-            packed += embedding.costs.packed_bytes
-            macs += embedding.costs.macs(a.context) - embedding.dense_macs_per_token * a.context
+        for part in self._parts:
+            parameters += part.costs.parameters - part.dense_parameters
+            packed += part.costs.packed_bytes
+            macs += part.costs.macs(a.context) - part.dense_macs_per_token * a.context
         if heal is not None:
             parameters += heal.kept_parameters
             macs += heal.kept_macs_per_token * a.context
@@ -115,8 +124,7 @@ class Plan:
     def weight_bytes(self) -> int:
         resident = sum([layer.costs.resident for layer in self.layers])
         packed = sum([layer.costs.packed_bytes for layer in self.layers]) + self._other.packed_bytes
-        if self.embedding is not None:
-            resident += self.embedding.costs.resident - self.embedding.dense_parameters
+        resident += sum([part.costs.resident - part.dense_parameters for part in self._parts])
         if self.heal is not None:
             resident += self.heal.kept_parameters
         return self.architecture.other_bytes + resident * self.architecture.weight_bits // 8 + packed
@@ -134,9 +142,9 @@ class Plan:
             return "dense"
         parts = [
             self.train.key if self.train else "",
-            f"{self.embed}:{self.embedding.costs.key}" if self.embedding else "",
-            self.factorise,
+            *[change.key for change in self.changes],
             self.heal.key if self.heal else "",
+            *[part.costs.key for part in self._parts],
             *[layer.costs.key for layer in self.layers],
         ]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
@@ -166,3 +174,20 @@ class Plan:
     def named(self) -> tuple[tuple[LayerShape, LayerPlan], ...]:
         """Return every layer of the model with its plan."""
         return tuple(zip(self.architecture.layers, self.layers, strict=True))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one stage does to the layers or other parts."""
+
+    stage: str
+    method: str
+    plan: Plan
+    """As the stage sees it: its architecture is of the model that it is given, which an earlier stage may
+    have made smaller, and its layers are what the stage makes of those."""
+    is_healed: bool = False
+    """Whether healing comes before it."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}{'*' if self.is_healed else ''}"

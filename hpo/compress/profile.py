@@ -1,8 +1,8 @@
 """What is known of a model before any trial: shapes, spectra, identity. Torch-free, so that a
 coordinator can plan with it anywhere."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo.compress.allocate import spectral_table, tail_energy
-from hpo.compress.architecture import Architecture
-from hpo.errors import HpoError
+from hpo.compress.architecture import SMALLEST_SIDE, Architecture, LayerShape
+from hpo.compress.layer_plan import LayerPlan
+from hpo.errors import HpoError, Unsupported
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,25 @@ class ModelProfile:
     arrays: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     """Preparation -> what it keeps for planning, e.g. singular values by layer; see
     `hpo.compress.preparation`."""
+
+    is_pruned: bool = False
+    """Whether an earlier stage will make the layers smaller: nothing else is known of them yet."""
+
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        return self.architecture.layers
+
+    def cut_to(self, layers: Sequence[LayerPlan]) -> "ModelProfile":
+        """Return what is known of the model once its layers are so: those that are one matrix still, with
+        their new shapes."""
+        left = tuple(
+            replace(shape, out_features=layer.matrices[0][0], in_features=layer.matrices[0][1])
+            for shape, layer in zip(self.shapes, layers, strict=True)
+            if len(layer.matrices) == 1 and min(layer.matrices[0]) >= SMALLEST_SIDE
+        )
+        if not left:
+            raise Unsupported("no layer is left to factorise", "prune less")
+        return ModelProfile(replace(self.architecture, layers=left), self.key, is_pruned=True)
 
     @cached_property
     def outs(self) -> NDArray[np.int64]:
@@ -77,7 +97,13 @@ class ModelProfile:
 
         Raises:
             HpoError: the profile was made without it.
+            Unsupported: it is of a pruned model.
         """
+        if self.is_pruned:
+            raise Unsupported(
+                f"{name!r} of a pruned model is not known before it is made",
+                "spread the budget evenly (allocation: uniform, a keep_ratio or rank)",
+            )
         if name not in self.arrays:
             raise HpoError(
                 f"the model profile has no {name!r}",

@@ -7,11 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpo import registry
+from hpo.compress.order import ORDER, STAGES, parsed, sequence
 from hpo.errors import InvalidStudy, Unsupported, did_you_mean
 from hpo.space import Candidate, Choice, Float, Int, SearchSpace, Value
-
-STAGES = ("train", "embed", "factorise", "heal")
-"""In the order in which they are applied."""
 
 NONE = "none"
 """The choice that skips a stage."""
@@ -61,6 +59,17 @@ def step(candidate: Candidate, stage: str) -> Step | None:
         raise Unsupported(f"{name}: {where}: {first['msg']}", f"given: {candidate}") from None
 
 
+def stages_of(candidate: Candidate) -> tuple[str, ...]:
+    """Return the stages that a candidate uses, in the order in which they are applied.
+
+    Raises:
+        Unsupported: the order that it names makes no sense, or leaves out a stage.
+    """
+    chosen = [stage for stage in STAGES if candidate.values.get(stage, NONE) != NONE]
+    order = candidate.values.get(ORDER)
+    return sequence(chosen, None if order is None else str(order))
+
+
 def _gathered(knobs: Mapping[str, Value]) -> dict[str, Value | tuple[Value, ...]]:
     """Put ``knob.0``, ``knob.1``, ... (one a block) together into one tuple, ``knob``."""
     found: dict[str, Value | tuple[Value, ...]] = {}
@@ -82,8 +91,12 @@ def check_space(space: SearchSpace) -> None:
     """
     for name, parameter in space.parameters.items():
         stage, _, knob = name.partition(".")
+        if name == ORDER:
+            _check_orders(parameter)
+            continue
         if stage not in STAGES:
-            raise InvalidStudy(f"unknown stage {stage!r}", did_you_mean(stage, STAGES), ("space", name))
+            hint = did_you_mean(stage, (*STAGES, ORDER))
+            raise InvalidStudy(f"unknown stage {stage!r}", hint, ("space", name))
         if not knob:
             _check_methods(name, parameter)
         elif stage not in space.parameters:
@@ -94,6 +107,19 @@ def check_space(space: SearchSpace) -> None:
             )
         else:
             _check_knob(space, stage, knob, parameter)
+
+
+def _check_orders(parameter: Float | Int | Choice) -> None:
+    """Orders may leave out stages that a study does not use; what a candidate needs is checked with it."""
+    if not isinstance(parameter, Choice):
+        raise InvalidStudy(
+            f"{ORDER!r} is a range", "it is a choice of words such as factorise > heal", ("space", ORDER)
+        )
+    for order in parameter.choices:
+        try:
+            parsed(str(order))
+        except Unsupported as error:
+            raise InvalidStudy(error.message, error.hint, ("space", ORDER, "choices")) from None
 
 
 def _check_methods(stage: str, parameter: Float | Int | Choice) -> None:

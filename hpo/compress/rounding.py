@@ -4,6 +4,7 @@ Letters: O output features (rows), I input features (columns), G groups of a row
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,17 @@ class RoundToNearest:
     """The quantizer that every other one is measured against."""
 
     grid: Grid
+    key: ClassVar[str] = ""
+    needs_gram: ClassVar[bool] = False
+
+    @property
+    def format(self) -> Grid:
+        return self.grid
+
+    @property
+    def noise(self) -> float:
+        """Measured on Gaussian weights in groups of 32, and larger in longer groups."""
+        return 1.2 / float(2**self.grid.bits)
 
     def quantise(self, weight_OI: Tensor, gram_II: Tensor | None = None) -> Rounded:
         """Return the weight on its grid; the Gram matrix is not used.

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Literal
 
 from hpo.compress.architecture import Architecture, LayerShape, break_even_rank
-from hpo.compress.layer_plan import Costs, Dense
+from hpo.compress.layer_plan import Costs, Dense, Shapes
 from hpo.errors import Unsupported
 
 Share = Literal["all", "attention", "mlp"]
@@ -63,6 +63,11 @@ class SharedBasis:
     @property
     def kind(self) -> str:
         return "shared_basis" if self.members > 1 else "low_rank"
+
+    @property
+    def matrices(self) -> Shapes:
+        """None where a basis is shared: it is not one layer's to change."""
+        return () if self.members > 1 else ((self.rank, self.out_features), (self.rank, self.in_features))
 
 
 @lru_cache(maxsize=1 << 18)

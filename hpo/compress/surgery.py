@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers.pytorch_utils import Conv1D
 
-from hpo.compress.architecture import Architecture, EmbeddingShape, LayerShape
+from hpo.compress.architecture import SMALLEST_SIDE, Architecture, EmbeddingShape, LayerShape
 from hpo.compress.layers import MpoLinear, TtTable
 from hpo.errors import NonFinite, Unsupported
-
-_SMALLEST = 16
-"""Matrices with a side below this (routers, gates) are left alone: nothing is gained there."""
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -114,7 +111,7 @@ def linear_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
         and re.search(r"\.\d+\.", name)
-        and min(module.weight.shape) >= _SMALLEST
+        and min(module.weight.shape) >= SMALLEST_SIDE
     ]
 
 

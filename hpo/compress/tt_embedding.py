@@ -12,7 +12,7 @@ from hpo.compress.layers import TtEmbedding as TtEmbeddingLayer
 from hpo.compress.layers import TtHead, TtTable
 from hpo.compress.materials import Materials
 from hpo.compress.mpo_math import balanced_cores, sliced
-from hpo.compress.plan import EmbeddingPlan, Plan
+from hpo.compress.plan import PartPlan, Plan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import ModelProfile
 from hpo.compress.recipe import Knobs
@@ -67,7 +67,7 @@ class TensorTrainEmbedding:
             for of in wanted
         )
 
-    def plan(self, profile: ModelProfile, knobs: Knobs) -> EmbeddingPlan | None:
+    def plan(self, profile: ModelProfile, knobs: Knobs) -> PartPlan | None:
         assert isinstance(knobs, TtEmbeddingKnobs)
         shape = _shape_of(profile.architecture.embedding)
         has_cores = knobs.head == "cores" and not shape.tied

@@ -10,14 +10,26 @@ from hpo.trial import Trial
 UNIFORM_SVD = Candidate.of({"factorise": "svd", "factorise.keep_ratio": 0.5})
 """Half the linear weights, the same share everywhere, nothing healed: the plainest thing to beat."""
 
+INT8 = Candidate.of({"quantize": "rtn", "quantize.bits": 8, "quantize.group_size": 0})
+INT4 = Candidate.of(
+    {"quantize": "rtn", "quantize.bits": 4, "quantize.group_size": 32, "quantize.last_group": "short"}
+)
+"""Plain rounding, which needs no data and no search: a front that does not beat it has to say so."""
+
 
 def anchors(problem: Problem) -> list[tuple[str, Candidate]]:
-    """Return the anchors in order: the dense model, uniform SVD, the smallest and the largest candidate.
+    """Return the anchors in order: the dense model, int8, int4, uniform SVD, the smallest and the largest
+    candidate.
 
     Smallest and largest are by exact objectives where the study has any (bytes, MACs), else by the
     share of weights kept, which is the first plan feature.
     """
-    found = [("anchor:dense", Candidate()), ("anchor:svd", UNIFORM_SVD)]
+    found = [
+        ("anchor:dense", Candidate()),
+        ("anchor:int8", INT8),
+        ("anchor:int4", INT4),
+        ("anchor:svd", UNIFORM_SVD),
+    ]
     candidates, preview = pool(problem)
     usable = [k for k, plan in enumerate(preview.plans) if plan and plan != "dense"]
     if usable:

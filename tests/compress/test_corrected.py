@@ -53,7 +53,7 @@ def applied(base: Profiler, method: str, layers: tuple[LayerPlan, ...]) -> nn.Mo
     grids = {layer.grid for layer in layers if isinstance(layer, Corrected)}
     materials = base.materials([Residual(grid) for grid in grids])
     model = shared_copy(base.dense.module)
-    registry.load("method", method)().apply(model, Plan(base.architecture, layers, method), materials)
+    registry.load("method", method)().apply(model, Plan(base.architecture, layers), materials)
     return model.eval()
 
 

@@ -64,7 +64,7 @@ def profile_of(blocks: int = 6, *, known_attention: bool = True, key: str = "a m
 
 def planned(profile: ModelProfile, **knobs: Any) -> Plan:
     layers = Modegpt().plan(profile, ModegptKnobs(**knobs))
-    return Plan(profile.architecture, layers, "modegpt")
+    return Plan(profile.architecture, layers)
 
 
 def kept_share(plan: Plan) -> float:

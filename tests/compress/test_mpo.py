@@ -192,7 +192,7 @@ def test_a_reordered_model_is_that_of_its_layers_put_back_in_order(
         Dense(shape.out_features, shape.in_features) if shape.type in kept else layer
         for shape, layer in plan.named()
     )
-    plan = Plan(plan.architecture, layers, "mpo")
+    plan = Plan(plan.architecture, layers)
     moved = {unit_of(record.layer) for record in plan.records() if "reordered" in record.size}
     assert moved == {unit.name for unit in units(dense.module)}
     model = compressed(profiler, asked, plan)
@@ -234,7 +234,7 @@ def test_half_a_unit_cannot_be_reordered_by_hand(profile: ModelProfile, llama: D
         else layer
         for shape, layer in plan.named()
     ]
-    broken = Plan(plan.architecture, tuple(layers), "mpo")
+    broken = Plan(plan.architecture, tuple(layers))
     with pytest.raises(Unsupported, match=r"layers\.0\.mlp: neurons reordered in some layers only"):
         compressed(Profiler(llama, small.corpus(), small.CONTEXT), asked, broken)
 
@@ -251,7 +251,7 @@ def test_a_hand_written_plan_with_other_sites_is_refused(
 ) -> None:
     asked = candidate({"bond_dimension": 4})
     plan = plan_of(profile, asked)
-    broken = Plan(plan.architecture, (layer, *plan.layers[1:]), "mpo")
+    broken = Plan(plan.architecture, (layer, *plan.layers[1:]))
     with pytest.raises(Unsupported, match=named):
         compressed(Profiler(llama, small.corpus(), small.CONTEXT), asked, broken)
 

@@ -7,13 +7,16 @@ from hpo.errors import Unsupported
 
 LAYER = LayerShape("model.layers.0.mlp.up_proj", 16, 12, 0, "mlp", "model.layers.0.mlp.up_proj")
 ARCHITECTURE = Architecture((LAYER,), 100, 400, 5000, context=10, weight_bits=32)
+SVD, WHITENED = (
+    (plan.Change("factorise", method, plan.Plan(ARCHITECTURE, ())),) for method in ("svd", "whitened_svd")
+)
 
 
 def test_costs_of_a_low_rank_layer_are_worked_by_hand() -> None:
     layer = layer_plan.LowRank(16, 12, 3)
     assert layer.costs.parameters == 3 * (16 + 12)
     assert layer.costs.macs(10) == 10 * 3 * 28
-    whole = plan.Plan(ARCHITECTURE, (layer,), "svd")
+    whole = plan.Plan(ARCHITECTURE, (layer,), SVD)
     assert (whole.parameters, whole.weight_bytes) == (184, 400 + 84 * 4)
     assert whole.prefill_macs == 5000 + 840
 
@@ -58,14 +61,14 @@ def test_equal_plans_hash_alike_and_healing_tells_them_apart() -> None:
     layers = (layer_plan.low_rank(16, 12, 3),)
     heal = plan.HealPlan("fine_tune", FineTuneKnobs(steps=50))
     same = (
-        plan.Plan(ARCHITECTURE, layers, "svd"),
-        plan.Plan(ARCHITECTURE, (layer_plan.LowRank(16, 12, 3),), "svd"),
+        plan.Plan(ARCHITECTURE, layers, SVD),
+        plan.Plan(ARCHITECTURE, (layer_plan.LowRank(16, 12, 3),), SVD),
     )
     assert same[0].hash == same[1].hash
     others = {
-        plan.Plan(ARCHITECTURE, layers, "whitened_svd").hash,
-        plan.Plan(ARCHITECTURE, layers, "svd", heal).hash,
-        plan.Plan(ARCHITECTURE, (layer_plan.low_rank(16, 12, 2),), "svd").hash,
+        plan.Plan(ARCHITECTURE, layers, WHITENED).hash,
+        plan.Plan(ARCHITECTURE, layers, SVD, heal).hash,
+        plan.Plan(ARCHITECTURE, (layer_plan.low_rank(16, 12, 2),), SVD).hash,
         same[0].hash,
     }
     assert len(others) == 4
@@ -74,14 +77,14 @@ def test_equal_plans_hash_alike_and_healing_tells_them_apart() -> None:
 def test_a_plan_without_factors_is_the_dense_model_whatever_its_method() -> None:
     dense = plan.Plan(ARCHITECTURE, (layer_plan.Dense(16, 12),))
     nothing = plan.Plan(
-        ARCHITECTURE, (layer_plan.low_rank(16, 12, 99),), "svd", plan.HealPlan("distil", DistilKnobs(steps=9))
+        ARCHITECTURE, (layer_plan.low_rank(16, 12, 99),), SVD, plan.HealPlan("distil", DistilKnobs(steps=9))
     )
     assert dense.hash == nothing.hash == "dense"
     assert dense.parameters == 292
 
 
 def test_records_say_what_became_of_each_layer() -> None:
-    (record,) = plan.Plan(ARCHITECTURE, (layer_plan.low_rank(16, 12, 3),), "svd").records()
+    (record,) = plan.Plan(ARCHITECTURE, (layer_plan.low_rank(16, 12, 3),), SVD).records()
     assert (record.kind, record.size, record.parameters, record.bytes) == ("low_rank", "rank 3", 84, 336)
 
 

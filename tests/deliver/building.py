@@ -43,6 +43,9 @@ FURTHER: tuple[dict[str, Value], ...] = (
         "factorise.permutation": "cluster",
     },
     {"factorise": "modegpt", "factorise.keep_ratio": 0.5},
+    {"quantize": "rtn", "quantize.group_size": 32, "quantize.correction": 0.2},
+    {**SVD, "quantize": "rtn", "quantize.bits": 8, "quantize.group_size": 0},
+    {"factorise": "modegpt", "factorise.keep_ratio": 0.5, "quantize": "rtn", "quantize.group_size": 0},
     {"train": "stable_rank", "train.weight": 0.01, "train.steps": 3, **SVD},
 )
 """One of every other kind of module that a model can be given."""

@@ -6,6 +6,7 @@ from hpo.compress.layers.corrected import CorrectedLinear, PackedLowRankLinear
 from hpo.compress.layers.low_rank import LowRankLinear
 from hpo.compress.layers.mpo import MpoLinear
 from hpo.compress.layers.narrow import NarrowAttention, NarrowLinear
+from hpo.compress.layers.packed_narrow import PackedNarrowLinear
 from hpo.compress.layers.shared_low_rank import SharedBasisLinear
 from hpo.compress.layers.tt_embedding import TtEmbedding, TtHead, TtTable
 
@@ -14,6 +15,7 @@ KINDS: dict[str, type[Compressed]] = {
     "mpo": MpoLinear,
     "corrected": CorrectedLinear,
     "packed_low_rank": PackedLowRankLinear,
+    "packed_narrow": PackedNarrowLinear,
     "shared_basis": SharedBasisLinear,
     "narrow": NarrowLinear,
     "narrow_attention": NarrowAttention,
@@ -34,6 +36,7 @@ __all__ = [
     "NarrowAttention",
     "NarrowLinear",
     "PackedLowRankLinear",
+    "PackedNarrowLinear",
     "SharedBasisLinear",
     "TtEmbedding",
     "TtHead",

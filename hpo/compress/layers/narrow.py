@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hpo.compress.layers.compressed import Compressed
+from hpo.compress.layers.compressed import Compressed, CompressedLinear
 from hpo.compress.layers.wiring import WIRINGS, Heads, features_of, narrow_shapes
 
 
@@ -165,7 +165,8 @@ class NarrowAttention(Compressed):
         return picked.reshape(*table.shape[:-1], *self.pairs.shape).transpose(1, 2)
 
     def factors(self) -> list[nn.Parameter]:
-        return [self.get_parameter(f"{name}.weight") for name in self.narrowed]
+        plain = [self.get_submodule(name) for name in self.narrowed]
+        return [part.get_parameter("weight") for part in plain if not isinstance(part, Compressed)]
 
     def size(self) -> dict[str, Any]:
         return {"query_key": self.query_key, "value": self.value}
@@ -217,7 +218,7 @@ class NarrowAttention(Compressed):
     ) -> nn.Module:
         layer, narrow = old.get_submodule(name), self.get_submodule(name)
         out_features, in_features = features_of(layer)
-        weight, bias = narrow.get_parameter("weight"), narrow.bias
+        weight, bias = _weight_of(narrow).to(layer.get_parameter("weight").dtype), narrow.bias
         rows = torch.arange(out_features) if rows is None else rows
         columns = torch.arange(in_features) if columns is None else columns
         return _with_weight(
@@ -225,6 +226,13 @@ class NarrowAttention(Compressed):
             _spread(weight, rows, out_features, columns, in_features),
             _spread(bias, rows, out_features) if isinstance(bias, Tensor) else None,
         )
+
+
+def _weight_of(layer: nn.Module) -> Tensor:
+    """Return W (O, I) of a plain layer, or of one that is held in another form since."""
+    if isinstance(layer, CompressedLinear):
+        return layer.dense_weight().detach()
+    return layer.get_parameter("weight")
 
 
 def plain_linear(weight_OI: Tensor, bias_O: Tensor | None) -> nn.Linear:
