@@ -43,7 +43,7 @@ def test_status_front_and_show_read_the_store(launched: Hpo) -> None:
     front = json.loads(launched("front", "small", "--json").stdout)
     assert front["knee"] in [m["number"] for m in front["members"]] == status["front"]
     assert launched("front", "small").stdout.count("± ") >= len(front["members"])
-    shown = launched("show", "small", "1").stdout
+    shown = launched("show", "small", "3").stdout
     assert "svd(keep_ratio=0.5)" in shown
     assert "model.layers.0.self_attn.q_proj" in shown
     assert "rank 32" in shown

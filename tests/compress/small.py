@@ -1,5 +1,6 @@
 """Small models, corpora and spaces for the tests of this room."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from hpo.compress.layer_plan import LayerPlan
+from hpo.compress.plan import Change, PartPlan, Plan
 from hpo.compress.surgery import linear_layers
 from hpo.models.dense import DenseModel
 from hpo.models.text import Corpus
@@ -129,3 +132,11 @@ def logits(model: nn.Module) -> torch.Tensor:
     with torch.no_grad():
         found: torch.Tensor = model(input_ids=corpus(1, seed=9).sequences[0][None], use_cache=False).logits[0]
     return found
+
+
+def by_hand(plan: Plan, layers: Sequence[LayerPlan], embedding: PartPlan | None = None) -> Plan:
+    """Return what the only change of a plan would make of the layers or embedding if it were this."""
+    (change,) = plan.changes
+    view = Plan(plan.architecture, tuple(layers), embedding=embedding)
+    changed = Change(change.stage, change.method, view)
+    return Plan(plan.architecture, tuple(layers), (changed,), embedding=embedding)

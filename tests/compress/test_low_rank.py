@@ -206,7 +206,7 @@ def test_sensitivities_are_the_rise_of_the_loss_with_one_layer_cut(
             LowRank(layer.out_features, layer.in_features, rank) if shape is layer else dense
             for shape, dense in plan_of(profile, Candidate()).named()
         )
-        alone = Plan(profile.architecture, layers)
+        alone = small.by_hand(plan_of(profile, asked), layers)
         model = compressed(Profiler(llama, text, small.CONTEXT), asked, alone)
         assert mean_nll(model, text) - before == pytest.approx(float(rise), abs=1e-4)
 

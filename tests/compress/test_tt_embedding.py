@@ -78,7 +78,7 @@ def test_at_full_bonds_the_logits_are_the_dense_ones(family: str, weighting: str
         is_weighted=weighting == "frequency",
         contraction=contraction,  # type: ignore[arg-type] # of the list above
     )
-    model = compressed(profiler, asked, replace(plan, embedding=embedding))
+    model = compressed(profiler, asked, small.by_hand(plan, plan.layers, embedding))
     expected = small.logits(dense.module)
     assert float((small.logits(model) - expected).norm() / expected.norm()) < 1e-4
 

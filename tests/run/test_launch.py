@@ -57,8 +57,10 @@ def test_a_study_runs_on_a_real_model_from_launch_to_front(short_reference: Path
     outcome = launch(store, study(), SILENT)
     trials, front = store.trials("small"), store.front("small")
     assert outcome.state is StudyState.FINISHED
-    assert [t.origin for t in trials[:4]] == [
+    assert [t.origin for t in trials[:6]] == [
         "anchor:dense",
+        "anchor:int8",
+        "anchor:int4",
         "anchor:svd",
         "anchor:smallest",
         "anchor:largest",
@@ -81,8 +83,8 @@ def test_plans_are_stored_with_their_trials(short_reference: Path, store: Store)
     for trial in store.trials("small"):
         layers = store.plan("small", trial.number)
         assert len(layers) == 14
-        kept = sum(layer.parameters for layer in layers)
-        dense = sum(layer.dense_parameters for layer in layers)
+        kept = sum(layer.bytes for layer in layers)
+        dense = sum(layer.dense_parameters for layer in layers) * 4
         assert (kept == dense) == trial.is_dense
 
 

@@ -83,19 +83,23 @@ def test_the_pool_covers_every_branch(profile: ModelProfile) -> None:
     assert len(preview.plans) == len(candidates) > 60
 
 
-def test_anchors_are_dense_uniform_smallest_and_largest(profile: ModelProfile) -> None:
+def test_anchors_are_dense_few_bits_uniform_smallest_and_largest(profile: ModelProfile) -> None:
     of = problem(profile, "perplexity", "weight_memory")
     found = anchors(of)
     assert [origin for origin, _ in found] == [
         "anchor:dense",
+        "anchor:int8",
+        "anchor:int4",
         "anchor:svd",
         "anchor:smallest",
         "anchor:largest",
     ]
     sizes = of.preview([candidate for _, candidate in found]).exact[:, 0]
-    assert sizes[2] == of.preview(pool(of)[0]).exact[:, 0].min()
-    assert sizes[2] < sizes[1] < sizes[3] < sizes[0]
-    assert len(list(opening(of, [], []))) == 4
+    dense, int8, int4, svd, smallest, largest = sizes
+    assert smallest == of.preview(pool(of)[0]).exact[:, 0].min()
+    assert smallest < svd < largest < dense
+    assert int4 < int8 < dense
+    assert len(list(opening(of, [], []))) == 6
 
 
 @pytest.mark.parametrize("limit", [{"ratio_to_dense": 0.01}, {"value": 10.0}], ids=["relative", "absolute"])
