@@ -29,6 +29,9 @@ BENCHMARKS = (
     "methods",
     "healing",
     "mpo",
+    "quantize",
+    "prune",
+    "everything",
     "spectral_regulariser",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

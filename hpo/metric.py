@@ -102,6 +102,13 @@ METRICS = _table(
         "peak memory of one prefill over a full context, weights included",
     ),
     Metric(
+        "kv_cache_memory",
+        "bytes",
+        "lower",
+        Source.EXACT,
+        "bytes of the keys and values of one sequence of the full context",
+    ),
+    Metric(
         "energy",
         "mJ per token",
         "lower",

@@ -12,6 +12,8 @@ from hpo.compress.surgery import replace
 
 LOSSLESS = frozenset({"dense", "narrow"})
 """Kinds of layers that are plain matrices: merging an adapter loses nothing and adds nothing."""
+GONE = frozenset({"removed"})
+"""Kinds of layers that there are no more."""
 MERGED = LOSSLESS | {"low_rank", "mpo"}
 """Kinds of layers that adapters can be merged into."""
 
@@ -35,9 +37,9 @@ class Place:
 
 
 def places(patient: Patient, group: str) -> Iterator[Place]:
-    """Yield the layers of the blocks, ``all`` of them or those of a group."""
-    for shape in patient.plan.architecture.layers:
-        if group in ("all", shape.group):
+    """Yield the layers of the blocks that are left, ``all`` of them or those of a group."""
+    for shape, layer in patient.plan.named():
+        if layer.kind not in GONE and group in ("all", shape.group):
             yield Place(shape.name, patient.model.get_submodule(shape.name))
 
 

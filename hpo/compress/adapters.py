@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpo.compress.adapted_layers import LOSSLESS, MERGED
+from hpo.compress.adapted_layers import GONE, LOSSLESS, MERGED
 from hpo.compress.adapting import AdapterKnobs, Adapters
 from hpo.compress.corrected_plan import Corrected
 from hpo.compress.layer_plan import LayerPlan
@@ -51,7 +51,7 @@ class Lora:
             return None
         if knobs.adapter == "merged":
             return HealPlan(self.name, knobs)
-        beside = [layer for layer in layers if layer.kind not in LOSSLESS]
+        beside = [layer for layer in layers if layer.kind not in LOSSLESS | GONE]
         added = knobs.rank * sum(layer.in_features + layer.out_features for layer in beside)
         return HealPlan(self.name, knobs, kept_parameters=added, kept_macs_per_token=added)
 
@@ -77,7 +77,7 @@ class Lora:
             self._check_merged(layers)
 
     def _check_merged(self, layers: Sequence[LayerPlan]) -> None:
-        for kind in {layer.kind for layer in layers} - {*MERGED, "corrected"}:
+        for kind in {layer.kind for layer in layers} - {*MERGED, *GONE, "corrected"}:
             raise Unsupported(
                 f"{self.name}: adapters cannot be merged into layers of the kind {kind}",
                 "use adapter: kept, or heal: fine_tune",

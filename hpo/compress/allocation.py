@@ -104,7 +104,7 @@ def multipliers(architecture: Architecture, knobs: AllocationKnobs) -> Array:
     layers = architecture.layers
     weights = np.ones(len(layers))
     weights[[layer.group == "attention" for layer in layers]] *= knobs.attention
-    weights[_is_down(architecture)] *= knobs.down
+    weights[np.array(architecture.is_down)] *= knobs.down
     if knobs.block_weight:
         numbers, order = np.unique([layer.block for layer in layers], return_inverse=True)
         if len(knobs.block_weight) != len(numbers):
@@ -114,15 +114,6 @@ def multipliers(architecture: Architecture, knobs: AllocationKnobs) -> Array:
             )
         weights *= np.array(knobs.block_weight)[order]
     return weights
-
-
-def _is_down(architecture: Architecture) -> NDArray[np.bool_]:
-    """Return which layers are the last of an MLP: of those under one parent module."""
-    last = {
-        layer.name.rpartition(".")[0]: layer.name for layer in architecture.layers if layer.group == "mlp"
-    }
-    names = set(last.values())
-    return np.array([layer.name in names for layer in architecture.layers])
 
 
 def _room(profile: ModelProfile, knobs: AllocationKnobs, free: NDArray[np.bool_], share: float) -> Room:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from hpo import registry
+from hpo.compress.layers import PackedCaching
 from hpo.compress.method import Healed, Healer, Patient
 from hpo.compress.plan import Change, Plan
 from hpo.compress.planner import preparations_of
@@ -21,7 +22,8 @@ def compressed(base: Profiler, candidate: Candidate, plan: Plan) -> nn.Module:
     the rest shares its weights."""
     model = shared_copy(base.dense.module)
     before = [change for change in plan.changes if not change.is_healed]
-    return _made(base, candidate, model, before, is_dense=True).eval()
+    _made(base, candidate, model, before, is_dense=True).eval()
+    return model if plan.heal is not None else with_cache(model, plan)
 
 
 def healed(
@@ -53,8 +55,17 @@ def healed(
     if keep:
         keep_healed(model, base.store.key, plan.hash)
     after = [change for change in plan.changes if change.is_healed]
-    _made(base, candidate, model, after, is_dense=False).eval()
+    with_cache(_made(base, candidate, model, after, is_dense=False).eval(), plan)
     return replace(outcome, warm=warm)
+
+
+def with_cache(model: nn.Module, plan: Plan) -> nn.Module:
+    """Let a model remember keys and values as planned, in place. It comes last of all: healing makes no
+    cache."""
+    if plan.cache is not None:
+        cache, blocks = plan.cache, len(plan.architecture.cache)
+        PackedCaching(cache.bits, cache.group_size, cache.residual, blocks).install(model)
+    return model
 
 
 def heal_seed(plan: Plan) -> int:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from hpo.compress.cache_plan import CacheShape
 
 SMALLEST_SIDE = 16
 """Matrices with a side below this (routers, gates) are left alone: nothing is gained there."""
@@ -75,6 +76,8 @@ class Architecture:
     """Bits of one weight of `layers` as loaded."""
     embedding: EmbeddingShape | None = None
     """None where it is no plain table of the whole width."""
+    cache: tuple[CacheShape, ...] = ()
+    """What each block adds to the key-value cache; empty where the model has no plain one."""
 
     @cached_property
     def linear_parameters(self) -> int:
@@ -84,6 +87,13 @@ class Architecture:
     def types(self) -> tuple[str, ...]:
         """Layer types in order of first appearance."""
         return tuple(dict.fromkeys(layer.type for layer in self.layers))
+
+    @cached_property
+    def is_down(self) -> tuple[bool, ...]:
+        """Whether each layer is the last of an MLP, of those under one parent module."""
+        last = {layer.name.rpartition(".")[0]: layer.name for layer in self.layers if layer.group == "mlp"}
+        names = set(last.values())
+        return tuple(layer.name in names for layer in self.layers)
 
     @property
     def blocks(self) -> int:
@@ -97,4 +107,5 @@ class Architecture:
         layers = tuple(LayerShape(**layer) for layer in mapping["layers"])
         given = mapping.get("embedding")
         embedding = EmbeddingShape(**given) if given else None
-        return cls(**{**mapping, "layers": layers, "embedding": embedding})
+        cache = tuple(CacheShape(**shape) for shape in mapping.get("cache", ()))
+        return cls(**{**mapping, "layers": layers, "embedding": embedding, "cache": cache})

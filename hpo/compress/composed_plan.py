@@ -58,7 +58,7 @@ class Composed:
 
 @lru_cache(maxsize=1 << 18)
 def composed(outer: LayerPlan, inner: LayerPlan) -> LayerPlan:
-    """Return a layer changed by two stages, one after the other; either alone where the other does nothing."""
+    """Return a layer changed by two stages, one after the other, or by the one that does anything."""
     if isinstance(inner, Dense):
         return outer
     if isinstance(outer, Dense):

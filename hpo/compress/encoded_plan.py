@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from hpo.compress.layer_plan import Costs, Dense, LayerPlan, Shapes
 from hpo.compress.quantizer import Quantizer
+from hpo.compress.sparse_quantizer import without_zeros
 from hpo.errors import Unsupported
 
 
@@ -52,7 +53,7 @@ class Encoded:
         form = self.quantizer.format
         if not shapes:
             raise Unsupported(
-                f"a layer of kind {self.inner.kind} ({self.inner.costs.size}) has no matrix to put into {form}",
+                f"a layer of kind {self.inner.kind} ({self.inner.costs.size}) has no matrix for {form}",
                 "choose another method for one of the two stages",
             )
         for rows, columns in shapes:
@@ -83,6 +84,6 @@ def encoded(inner: LayerPlan, quantizer: Quantizer, rank: int = 0, *, weight_bit
     Raises:
         Unsupported: see `Encoded`.
     """
-    found = Encoded(inner, quantizer, rank)
+    found = Encoded(*without_zeros(inner, quantizer), rank)
     before = inner.costs.resident * weight_bits + inner.costs.packed_bytes * 8
     return found if found.costs.resident * weight_bits + found.costs.packed_bytes * 8 < before else inner

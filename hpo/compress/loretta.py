@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpo.compress.adapted_layers import MERGED, StandIns, places
+from hpo.compress.adapted_layers import GONE, MERGED, StandIns, places
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.loretta_math import bonds_of, contracted, drawn_cores
@@ -92,7 +92,7 @@ class Loretta:
 
     def plan(self, knobs: Knobs, layers: Sequence[LayerPlan]) -> HealPlan | None:
         assert isinstance(knobs, LorettaKnobs)
-        for kind in {layer.kind for layer in layers} - MERGED:
+        for kind in {layer.kind for layer in layers} - MERGED - GONE:
             raise Unsupported(
                 f"loretta: adapters cannot be merged into layers of the kind {kind}", "use heal: fine_tune"
             )

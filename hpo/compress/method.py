@@ -11,6 +11,7 @@ no torch) and later *applies* the plan to a model. The stages, in order::
     sparsify   sets single weights to zero
     heal       fine-tunes what the stages before put in place
     quantize   holds in few bits what is left
+    cache      says how keys and values of earlier tokens are remembered
 
 A candidate may name another order; `hpo.compress.order` says which make sense.
 """
@@ -21,9 +22,10 @@ from typing import ClassVar, Literal, Protocol
 
 from torch import nn
 
+from hpo.compress.cache_plan import CachePlan, CacheShape
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.materials import Materials
-from hpo.compress.plan import PartPlan, HealPlan, Plan, TrainPlan
+from hpo.compress.plan import HealPlan, PartPlan, Plan, TrainPlan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.recipe import Knobs
@@ -129,6 +131,23 @@ class Reformer(Protocol):
         ...
 
 
+class Cacher(Protocol):
+    """Says how the model remembers keys and values (stage ``cache``); no weight changes."""
+
+    stage: ClassVar[Literal["cache"]]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    knob_type: ClassVar[type[Knobs]]
+
+    def plan(self, knobs: Knobs, shapes: Sequence[CacheShape]) -> CachePlan:
+        """Return how the cache is held, given what each block adds to it.
+
+        Raises:
+            Unsupported: the model's cache cannot be held so.
+        """
+        ...
+
+
 class Embedder(Protocol):
     """Replaces the embedding (stage ``embed``)."""
 
@@ -219,7 +238,10 @@ class Healed:
 
 
 class Healer(Protocol):
-    """Fine-tunes the compressed layers for a while (stage ``heal``)."""
+    """Fine-tunes the compressed layers for a while (stage ``heal``).
+
+    One that can only come after another stage names it in an attribute `follows`.
+    """
 
     stage: ClassVar[Literal["heal"]]
     summary: ClassVar[str]

@@ -13,8 +13,10 @@ from hpo.compress.factors import FactorStore
 from hpo.compress.layer_plan import Dense, LayerPlan
 from hpo.compress.layers import MpoLinear
 from hpo.compress.materials import Materials
+from hpo.compress.mpo_adapted import Curve, adapted_bonds
 from hpo.compress.mpo_basis import ORDER, WEIGHTED, MpoBasis, ReorderedBasis
 from hpo.compress.mpo_bonds import Bonds, bonds_for_ratio, bonds_for_threshold, largest_bond
+from hpo.compress.mpo_curves import SLICED, SWEPT, WEIGHTS, BondCurves
 from hpo.compress.mpo_math import sliced
 from hpo.compress.mpo_plan import Neurons, mpo
 from hpo.compress.mpo_sites import RULES, check_shapes, count_of, named_factors
@@ -42,7 +44,10 @@ class MpoKnobs(Knobs):
     threshold: float | None = Field(default=None, gt=0, le=1)
     """Share of the squared norm to keep at every cut."""
     keep_ratio: float | None = Field(default=None, gt=0, lt=1)
-    """Share of every layer's weights to keep."""
+    """Share of every layer's weights to keep, or of all together with adapted bonds."""
+    bonds: Literal["equal", "adapted"] = "equal"
+    """With `keep_ratio`: the same share of every layer, or more for those that lose most by being cut, as a
+    sweep at some shares and a look at each layer cut alone have shown. Within a layer bonds are even."""
     sites: int = Field(default=2, ge=2, le=4)
     """How many cores; factors that are named below have their own number."""
     factorisation: str = "ascending"
@@ -68,6 +73,8 @@ class MpoKnobs(Knobs):
             raise ValueError(f"give exactly one of {', '.join(_BUDGETS)} (given: {given or 'none'})")
         if self.budget is not None and self.budget != given[0]:
             raise ValueError(f"budget is {self.budget}, but {given[0]} is given")
+        if self.bonds == "adapted" and self.keep_ratio is None:
+            raise ValueError(f"bonds: adapted shares out a keep_ratio (given: {given[0]})")
         return self
 
     @property
@@ -99,6 +106,8 @@ class Mpo:
                 found[stored] = None
                 if "cluster" in knob_values["permutation"]:
                     found[ReorderedBasis(stored)] = None
+                if "adapted" in knob_values["bonds"]:
+                    found[BondCurves(stored)] = None
         if any(knob_values["sweeps"]):
             found[WEIGHTED] = None
         return tuple(found)
@@ -165,7 +174,8 @@ def _bonds(profile: ModelProfile, knobs: MpoKnobs, prepared: str) -> Sequence[in
     """Return the bonds of every layer, or the one that serves all of its cuts.
 
     Raises:
-        HpoError: the profile was made without the spectra that a threshold needs.
+        HpoError: the profile was made without the spectra that a threshold needs, or without the curves that
+            adapted bonds follow.
     """
     basis, layers = knobs.basis, profile.architecture.layers
     if knobs.bond_dimension is not None:
@@ -175,6 +185,8 @@ def _bonds(profile: ModelProfile, knobs: MpoKnobs, prepared: str) -> Sequence[in
         largest_bond(layer.out_features, layer.in_features, basis.sites, basis.factorisation)
         for layer in layers
     ]
+    if knobs.keep_ratio is not None and knobs.bonds == "adapted":
+        return adapted_bonds(knobs.keep_ratio, _curves(profile, knobs), splits, largest)
     if knobs.keep_ratio is not None:
         return bonds_for_ratio(knobs.keep_ratio, splits, largest)
     assert knobs.threshold is not None
@@ -183,6 +195,20 @@ def _bonds(profile: ModelProfile, knobs: MpoKnobs, prepared: str) -> Sequence[in
     return [
         bonds_for_threshold(split, cuts, knobs.threshold, most) if cuts else 1
         for split, cuts, most in zip(splits, tails, largest, strict=True)
+    ]
+
+
+def _curves(profile: ModelProfile, knobs: MpoKnobs) -> list[Curve]:
+    """Return what each layer's weights are worth; those of the stored order also serve another."""
+    arrays = profile.prepared(BondCurves(knobs.basis).name)
+    kind = SWEPT if knobs.sweeps else SLICED
+    return [
+        Curve(
+            tuple(arrays[f"{layer.name}{WEIGHTS}"].tolist()),
+            tuple(arrays[f"{layer.name}{kind}"].tolist()),
+            layer.parameters,
+        )
+        for layer in profile.architecture.layers
     ]
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from hpo.errors import Unsupported, did_you_mean
 
-STAGES = ("train", "prune", "embed", "factorise", "sparsify", "heal", "quantize")
+STAGES = ("train", "prune", "embed", "factorise", "sparsify", "heal", "quantize", "cache")
 """In the order in which they are applied unless a candidate says otherwise. Rounding comes last, so that
-healing trains what is not rounded yet."""
+healing trains what is not rounded yet; the cache is no weight, so its place is of no matter."""
 
 ORDER = "order"
 """The parameter that names another order, as in ``prune > factorise > quantize > heal``."""

@@ -17,12 +17,20 @@ from hpo.compress.architecture import LayerShape
 from hpo.compress.correction_math import right_for, split
 from hpo.compress.encoded_plan import Encoded
 from hpo.compress.grams import input_grams
-from hpo.compress.layers import CorrectedLinear, LowRankLinear, NarrowLinear, PackedLowRankLinear
-from hpo.compress.layers.packed import Packed, empty_packed
+from hpo.compress.layers import (
+    CorrectedLinear,
+    LowRankLinear,
+    NarrowLinear,
+    PackedLowRankLinear,
+    SparseLowRankLinear,
+)
+from hpo.compress.layers.forms import empty_packed
+from hpo.compress.layers.packed import Packed
 from hpo.compress.layers.packed_narrow import PackedNarrowLinear
 from hpo.compress.materials import Materials
 from hpo.compress.plan import Plan
 from hpo.compress.residual import evened
+from hpo.compress.sparsifying import held_whole
 from hpo.compress.statistics import Statistics
 from hpo.compress.surgery import bias_of, replace, weight_of
 from hpo.measure.quiet import QuietNode
@@ -71,6 +79,11 @@ def packed_module(module: nn.Module, layer: Encoded, gram_II: Tensor | None) -> 
         Unsupported: a weight is beyond what the format can hold.
     """
     quantizer = layer.quantizer
+    module = held_whole(module)
+    if isinstance(module, SparseLowRankLinear):  # a factor fitted anew would have no zeros
+        packed_left = quantizer.quantise(module.left.whole().T, None)
+        packed_right = quantizer.quantise(module.right.whole(), gram_II)
+        return PackedLowRankLinear(packed_left, packed_right, bias_of(module))
     if isinstance(module, LowRankLinear):
         left, right = module.left.double(), module.right.double()
         packed_left = quantizer.quantise(left.T, None)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Protocol
 
 from hpo.compress.architecture import Architecture, LayerShape
+from hpo.compress.cache_plan import CachePlan
 from hpo.compress.layer_plan import Costs, LayerPlan
 from hpo.compress.recipe import Knobs
 from hpo.trial import LayerRecord
@@ -84,11 +85,13 @@ class Plan:
     train: TrainPlan | None = None
     rest: tuple[PartPlan, ...] = ()
     """Other parts of the model that change, such as norms of blocks that go."""
+    cache: CachePlan | None = None
+    """How keys and values are remembered; None: as the model does."""
 
     @cached_property
     def is_dense(self) -> bool:
         layers_are = all(layer.kind == "dense" for layer in self.layers)
-        return layers_are and not self._parts and self.train is None
+        return layers_are and not self._parts and self.train is None and self.cache is None
 
     @property
     def _parts(self) -> tuple[PartPlan, ...]:
@@ -146,6 +149,7 @@ class Plan:
             self.heal.key if self.heal else "",
             *[part.costs.key for part in self._parts],
             *[layer.costs.key for layer in self.layers],
+            *([self.cache.key] if self.cache else []),
         ]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from hpo import registry
 from hpo.compress import features as plan_features
+from hpo.compress.cache_shapes import cache_shapes
 from hpo.compress.composed_plan import composed
-from hpo.compress.layer_plan import Dense
 from hpo.compress.plan import Change, Plan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.recipe import NONE, Step, knob_values, stages_of, step, values_of
+from hpo.compress.slicegpt_plan import KIND as SLICED
 from hpo.errors import Unsupported
 from hpo.space import Candidate, SearchSpace
 
@@ -31,12 +32,24 @@ def plan_of(profile: ModelProfile, candidate: Candidate) -> Plan:
         Unsupported: a knob is out of range, stages are in an order that makes no sense, or the model does
             not allow what is asked.
     """
-    plan = Plan(profile.architecture, tuple(Dense(x.out_features, x.in_features) for x in profile.shapes))
-    for stage in stages_of(candidate):
+    plan = Plan(profile.architecture, profile.dense_layers)
+    stages = stages_of(candidate)
+    for number, stage in enumerate(stages):
         chosen = step(candidate, stage)
         assert chosen is not None
+        _check_place(chosen, stage, stages[number + 1 :])
         plan = _STAGES[stage](plan, profile, stage, chosen)
     return plan
+
+
+def _check_place(chosen: Step, stage: str, later: Sequence[str]) -> None:
+    """Refuse a method before a stage whose work it needs, which a healer may name in `follows`."""
+    for needed in getattr(chosen.method, "follows", ()):
+        if needed in later:
+            raise Unsupported(
+                f"{chosen.name} treats what {needed} makes, and comes before it",
+                f"name an order in which it comes after, such as order: {needed} > {stage}",
+            )
 
 
 def _trained(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan:
@@ -49,7 +62,7 @@ def _pruned(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan
 
 
 def _embedded(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan:
-    if plan.rest:
+    if any(part.kind != "removed" for part in plan.rest):  # what goes with a block is no embedding
         raise Unsupported(
             f"{chosen.name} after a stage that changes the embedding or the width", "choose one of the two"
         )
@@ -87,7 +100,18 @@ def _reformed(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Pl
 def _healed(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan:
     if not plan.changes:
         return plan
+    loss = getattr(chosen.knobs, "loss", "")
+    if loss in ("hidden", "local") and any(part.kind == SLICED for part in plan.rest):
+        raise Unsupported(
+            f"{chosen.name}: heal.loss={loss} compares hidden states with the dense model's, "
+            "which are wider than those of the sliced one and in another basis",
+            "use the loss cross_entropy or distil",
+        )
     return replace(plan, heal=chosen.method.plan(chosen.knobs, plan.layers))
+
+
+def _cached(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan:
+    return replace(plan, cache=chosen.method.plan(chosen.knobs, cache_shapes(plan)))
 
 
 def _changed(plan: Plan, stage: str, chosen: Step, architecture: Any) -> Plan:
@@ -105,6 +129,7 @@ _STAGES = {
     "sparsify": _reformed,
     "heal": _healed,
     "quantize": _reformed,
+    "cache": _cached,
 }
 
 

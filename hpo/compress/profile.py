@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpo.compress.allocate import spectral_table, tail_energy
 from hpo.compress.architecture import SMALLEST_SIDE, Architecture, LayerShape
-from hpo.compress.layer_plan import LayerPlan
+from hpo.compress.layer_plan import Dense, LayerPlan
 from hpo.errors import HpoError, Unsupported
 
 Array = NDArray[np.float64]
@@ -49,6 +49,13 @@ class ModelProfile:
         if not left:
             raise Unsupported("no layer is left to factorise", "prune less")
         return ModelProfile(replace(self.architecture, layers=left), self.key, is_pruned=True)
+
+    @cached_property
+    def dense_layers(self) -> tuple[LayerPlan, ...]:
+        """The plan of every layer as it is; layers of one shape share it."""
+        shapes = [(layer.out_features, layer.in_features) for layer in self.architecture.layers]
+        made = {shape: Dense(*shape) for shape in shapes}
+        return tuple(made[shape] for shape in shapes)
 
     @cached_property
     def outs(self) -> NDArray[np.int64]:
@@ -110,6 +117,16 @@ class ModelProfile:
                 f"it has: {', '.join(self.arrays) or 'nothing'}; profile the model again for this space",
             )
         return self.arrays[name]
+
+    def table(self, name: str) -> Array:
+        """Return what a preparation keeps of every layer, a row a layer in order of ``architecture.layers``.
+
+        Raises:
+            HpoError: the profile was made without this preparation.
+        """
+        if ("rows", name) not in self._known:
+            self._known["rows", name] = np.stack(self.spectra(name))
+        return np.asarray(self._known["rows", name])
 
     def tails(self, basis: str) -> tuple[Array, ...]:
         """Return the share of energy lost at rank 0..K for every layer.

@@ -11,6 +11,9 @@ from hpo.compress.encoded_plan import Encoded, encoded
 from hpo.compress.grid import Grid
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.materials import Materials
+from hpo.compress.mixed_bits import BITS
+from hpo.compress.mixed_knobs import TYPICAL_GROUPS, MixedKnobs, typical_group
+from hpo.compress.mixed_sensitivity import BitSensitivity
 from hpo.compress.packing import pack_layers
 from hpo.compress.plan import Plan
 from hpo.compress.preparation import Preparation
@@ -37,10 +40,9 @@ class QuantizeKnobs(Knobs):
         return min(round(self.correction * rows * columns / (rows + columns)), rows, columns)
 
 
-class GridKnobs(QuantizeKnobs):
+class GridKnobs(MixedKnobs, QuantizeKnobs):
     """Of methods whose values lie on an evenly spaced grid."""
 
-    bits: Literal[2, 3, 4, 8] = 4
     group_size: int = Field(default=64, ge=0, le=4096)
     """Weights of a row that share a scale; 0: all of them."""
     symmetric: bool = True
@@ -75,19 +77,29 @@ class Quantize:
             Unsupported: no layer has one, or one has a shape that the format cannot hold.
         """
         assert isinstance(knobs, QuantizeKnobs)
-        quantizer, bits = self.quantizer(knobs), profile.architecture.weight_bits
+        bits = profile.architecture.weight_bits
         if not any(layer.matrices for layer in layers):
             kinds = ", ".join(sorted({layer.kind for layer in layers}))
             raise Unsupported(
                 f"no layer has a matrix left to quantise: all are of kind {kinds}",
                 "leave the stage out, or choose another method before it",
             )
-        for shape, layer in zip(profile.shapes, layers, strict=True):
-            self.check(shape.name, layer, knobs)
-        return tuple(
-            encoded(layer, quantizer, knobs.rank(layer), weight_bits=bits) if layer.matrices else layer
-            for layer in layers
-        )
+        found: dict[tuple[int, int], LayerPlan] = {}  # equal layers share a plan
+        quantizers, planned = self.quantizers(profile, knobs, layers), []
+        for shape, layer, quantizer in zip(profile.shapes, layers, quantizers, strict=True):
+            kind = id(layer), id(quantizer)
+            if kind not in found:
+                self.check(shape.name, layer, knobs)
+                rank = knobs.rank(layer)
+                found[kind] = encoded(layer, quantizer, rank, weight_bits=bits) if layer.matrices else layer
+            planned.append(found[kind])
+        return tuple(planned)
+
+    def quantizers(
+        self, profile: ModelProfile, knobs: Knobs, layers: Sequence[LayerPlan]
+    ) -> tuple[Quantizer, ...]:
+        """Return what finds the values of each layer."""
+        return (self.quantizer(knobs),) * len(layers)
 
     def check(self, name: str, layer: LayerPlan, knobs: Knobs) -> None:
         """Refuse a layer whose shape does not go with the knobs.
@@ -108,17 +120,48 @@ class Quantize:
         pack_layers(model, plan, materials)
 
     def damage(self, profile: ModelProfile, layers: Sequence[LayerPlan]) -> Array:
-        return np.array(
-            [
-                layer.quantizer.noise * (1 - min(layer.rank / max(min(layer.inner.matrices[0]), 1), 1))
-                if isinstance(layer, Encoded)
-                else 0.0
-                for layer in layers
-            ]
-        )
+        distinct = {id(layer): layer for layer in layers}  # equal layers share a plan
+        found = {key: _noise(layer) for key, layer in distinct.items()}
+        return np.array([found[id(layer)] for layer in layers])
 
 
-class RoundNearest(Quantize):
+def _noise(layer: LayerPlan) -> float:
+    """Return about what share of a layer's error its correction leaves."""
+    if not isinstance(layer, Encoded):
+        return 0.0
+    left = 1 - min(layer.rank / max(min(layer.inner.matrices[0]), 1), 1)
+    return float(layer.quantizer.noise * left)
+
+
+class GridQuantize(Quantize):
+    """Base of the methods on an evenly spaced grid, which layers may have with different bits."""
+
+    def quantizers(
+        self, profile: ModelProfile, knobs: Knobs, layers: Sequence[LayerPlan]
+    ) -> tuple[Quantizer, ...]:
+        assert isinstance(knobs, GridKnobs)
+        if not knobs.is_mixed:
+            return super().quantizers(profile, knobs, layers)
+        bits = knobs.layer_bits(profile, layers, self.sensitivity(knobs.group_size).name).tolist()
+        found = {each: self.quantizer(knobs.model_copy(update={"bits": each})) for each in set(bits)}
+        return tuple(found[each] for each in bits)
+
+    def preparations(self, knob_values: Mapping[str, Sequence[Value]]) -> tuple[Preparation, ...]:
+        """Return what tells which layers bear fewer bits, where a space may ask for that."""
+        if "sensitivity" not in knob_values["allocation"]:
+            return ()
+        sizes = [size for size in knob_values["group_size"] if isinstance(size, int)]
+        return tuple(dict.fromkeys(map(self.sensitivity, sizes or TYPICAL_GROUPS)))
+
+    def sensitivity(self, group_size: int) -> BitSensitivity:
+        """Return what is measured for groups of about that size, the method's other knobs at their defaults:
+        those change all layers about alike."""
+        size = typical_group(group_size)
+        every = [self.knob_type.model_validate({"bits": int(bits), "group_size": size}) for bits in BITS]
+        return BitSensitivity(tuple(map(self.quantizer, every)))
+
+
+class RoundNearest(GridQuantize):
     """Every weight to the nearest value of its group's grid: what the others are measured against.
 
     Source: absmax and min-max grids as surveyed by Nagel et al. 2021, arXiv:2106.08295.

@@ -1,8 +1,8 @@
 """The protocols of formats and quantizers: everything that puts a weight matrix into few bits.
 
 A format says how a matrix is held and what that costs; a quantizer finds the values. Both are frozen values,
-and a plan holds them. What a quantizer returns is a module of `hpo.compress.layers.packed`, which an exported
-model carries with it; a new number format is a class there, one line in its table of forms, and a format.
+and a plan holds them. What a quantizer returns is a module of `hpo.compress.layers`, which an exported model
+carries with it; a new number format is a class there, a line in `hpo.compress.layers.forms`, and a format.
 """
 
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ class Format(Protocol):
         ...
 
     def size(self, rows: int, columns: int) -> dict[str, Any]:
-        """Return, as JSON, what `hpo.compress.layers.packed.empty_packed` needs to make an empty one."""
+        """Return, as JSON, what `hpo.compress.layers.forms.empty_packed` needs to make an empty one."""
         ...
 
 

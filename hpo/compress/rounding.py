@@ -43,21 +43,13 @@ class RoundToNearest:
             NonFinite: the weight holds NaN or infinity.
             Unsupported: a weight is beyond float16, in which scales are kept.
         """
-        _check(weight_OI)
-        groups_OGS = _grouped(weight_OI.double(), self.grid)
+        check(weight_OI)
+        groups_OGS = grouped(weight_OI.double(), self.grid)
         scales_OG, offsets_OG = symmetric(groups_OGS, self.grid.bits), None
         if not self.grid.symmetric:
             scales_OG, offsets_OG = shifted(groups_OGS, self.grid.bits)
         codes_OGS = codes(groups_OGS, scales_OG, offsets_OG, self.grid.bits)
-        columns = weight_OI.shape[1]
-        return Rounded(
-            pack(codes_OGS.flatten(1)[:, :columns], self.grid.bits),
-            scales_OG.view(torch.int16),
-            None if offsets_OG is None else offsets_OG.view(torch.int16),
-            bits=self.grid.bits,
-            group_size=self.grid.group_size,
-            columns=columns,
-        )
+        return on_grid(codes_OGS.flatten(1)[:, : weight_OI.shape[1]], scales_OG, offsets_OG, self.grid)
 
 
 def symmetric(groups_OGS: Tensor, bits: int) -> Tensor:
@@ -69,14 +61,14 @@ def symmetric(groups_OGS: Tensor, bits: int) -> Tensor:
     (0.36 of the norm of Gaussian weights in groups of 32, against 0.66 with scales of largest / 1).
     """
     largest = groups_OGS.gather(-1, groups_OGS.abs().argmax(-1, keepdim=True))[..., 0]
-    return _half(largest / -(2 ** (bits - 1)))
+    return half(largest / -(2 ** (bits - 1)))
 
 
 def shifted(groups_OGS: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return scale and offset of each group, (O, G) float16, for values ``scale * code + offset``, code in
     [0, 2^bits): the smallest weight is the offset, the largest the last code."""
     offsets = groups_OGS.amin(-1).half()
-    return _half((groups_OGS.amax(-1) - offsets).clamp(min=0) / (2**bits - 1)), offsets
+    return half((groups_OGS.amax(-1) - offsets).clamp(min=0) / (2**bits - 1)), offsets
 
 
 def codes(groups_OGS: Tensor, scales_OG: Tensor, offsets_OG: Tensor | None, bits: int) -> Tensor:
@@ -89,7 +81,19 @@ def codes(groups_OGS: Tensor, scales_OG: Tensor, offsets_OG: Tensor | None, bits
     return (steps.round() + first).clamp(0, 2**bits - 1).to(torch.uint8)
 
 
-def _grouped(weight_OI: Tensor, grid: Grid) -> Tensor:
+def on_grid(codes_OI: Tensor, scales_OG: Tensor, offsets_OG: Tensor | None, grid: Grid) -> Rounded:
+    """Return the matrix of these codes, uint8, and scales and offsets, float16."""
+    return Rounded(
+        pack(codes_OI, grid.bits),
+        scales_OG.view(torch.int16),
+        None if offsets_OG is None else offsets_OG.view(torch.int16),
+        bits=grid.bits,
+        group_size=grid.group_size,
+        columns=codes_OI.shape[1],
+    )
+
+
+def grouped(weight_OI: Tensor, grid: Grid) -> Tensor:
     """Return (O, G, S). A short last group is filled with its last weight, which changes no range."""
     columns = weight_OI.shape[1]
     groups = grid.groups(columns)
@@ -98,14 +102,20 @@ def _grouped(weight_OI: Tensor, grid: Grid) -> Tensor:
     return padded.reshape(len(weight_OI), groups, -1)
 
 
-def _half(scales: Tensor) -> Tensor:
+def half(scales: Tensor) -> Tensor:
     """Return float16, no scale but zero itself rounded to zero."""
     halves = scales.half()
     lost = (halves == 0) & (scales != 0)
     return torch.where(lost, torch.sign(scales).half() * TINIEST, halves)
 
 
-def _check(weight_OI: Tensor) -> None:
+def check(weight_OI: Tensor) -> None:
+    """Refuse what no grid can hold.
+
+    Raises:
+        NonFinite: the weight holds NaN or infinity.
+        Unsupported: a weight is beyond float16, in which scales are kept.
+    """
     if not torch.isfinite(weight_OI).all():
         raise NonFinite("the weight holds NaN or infinity", "check the checkpoint")
     largest = float(weight_OI.abs().max())

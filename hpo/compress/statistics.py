@@ -11,7 +11,9 @@ from hpo.compress.architecture import LayerShape
 from hpo.compress.fisher import collect_row_fisher
 from hpo.compress.grams import cached_grams, collect_magnitudes, collect_output_grams, is_wide
 from hpo.compress.influence import collect_block_influence
+from hpo.compress.moments import collect_moments
 from hpo.compress.surgery import linear_layers, weight_of
+from hpo.compress.taylor import TaylorOrder, collect_taylor
 from hpo.models.cache import build_once, faults
 from hpo.models.text import Corpus
 
@@ -44,6 +46,25 @@ class Statistics:
     def magnitude(self, layer: LayerShape) -> Tensor:
         """Return the mean of |x| over the layer's inputs, (I,) float64."""
         return self._magnitudes[layer.gram]
+
+    def moments(self, layer: LayerShape) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the layer's inputs over the tokens, each (I,) float64.
+
+        Raises:
+            NonFinite: an input is NaN or infinite.
+        """
+        mean_I, variance_I = self._moments[layer.gram]
+        return mean_I, variance_I
+
+    def taylor(self, layer: LayerShape, order: TaylorOrder) -> tuple[Tensor, Tensor]:
+        """Return by how much the loss is expected to change when weights become zero, each alone, summed over
+        rows, (O,), and over columns, (I,), float64.
+
+        Raises:
+            NonFinite: a gradient is NaN or infinite.
+        """
+        kept, name = self._taylor, f"{layer.name}.{order}"
+        return kept[f"{name}.rows"], kept[f"{name}.columns"]
 
     def row_fisher(self, layer: LayerShape) -> Tensor:
         """Return the Fisher information of the layer's weights summed over each row, (O,) float64.
@@ -88,6 +109,14 @@ class Statistics:
     @cached_property
     def _magnitudes(self) -> dict[str, Tensor]:
         return self._kept("magnitude", lambda: collect_magnitudes(self.model, self.corpus, self._owners))
+
+    @cached_property
+    def _moments(self) -> dict[str, Tensor]:
+        return self._kept("moments", lambda: collect_moments(self.model, self.corpus, self._owners))
+
+    @cached_property
+    def _taylor(self) -> dict[str, Tensor]:
+        return self._kept("taylor", lambda: collect_taylor(self.model, self.corpus))
 
     @cached_property
     def _row_fisher(self) -> dict[str, Tensor]:

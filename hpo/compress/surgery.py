@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from transformers.cache_utils import DynamicLayer
 from transformers.pytorch_utils import Conv1D
 
 from hpo.compress.architecture import SMALLEST_SIDE, Architecture, EmbeddingShape, LayerShape
-from hpo.compress.layers import MpoLinear, TtTable
+from hpo.compress.cache_plan import CacheShape
+from hpo.compress.layers import Compressed, CompressedLinear, MpoLinear, TtTable
 from hpo.errors import NonFinite, Unsupported
 
 
@@ -20,8 +22,15 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
     return int(sdpa_flop_count(query, key, value))
 
 
-_UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-"""Torch counts attention on CUDA and leaves it out on a processor; a model costs the same on both."""
+def _integer_product_flops(left: Any, right: Any, *_: Any, **__: Any) -> int:
+    return 2 * int(left[0]) * int(left[1]) * int(right[1])
+
+
+_UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._int_mm: _integer_product_flops,
+}
+"""What torch leaves out: attention on a processor, which it counts on CUDA, and products of integers."""
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -74,6 +83,24 @@ def inspect(model: nn.Module, context: int, gram_owner: Mapping[str, str]) -> Ar
         context=context,
         weight_bits=bits.pop(),
         embedding=_embedding(model),
+        cache=_cache(model),
+    )
+
+
+def _cache(model: nn.Module) -> tuple[CacheShape, ...]:
+    """Describe the cache of a model of transformers by filling one."""
+    device = next(model.parameters()).device
+    ids = torch.zeros((1, 2), dtype=torch.long, device=device)
+    if not hasattr(model, "generate"):
+        return ()
+    with torch.no_grad():
+        layers = getattr(getattr(model(input_ids=ids, use_cache=True), "past_key_values", None), "layers", ())
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+        return ()
+    return tuple(
+        CacheShape(block, layer.keys.shape[1], layer.keys.shape[-1], layer.values.shape[-1])
+        for block, layer in enumerate(layers)
+        if layer.keys is not None  # a block that was removed keeps none
     )
 
 
@@ -137,9 +164,14 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` at the path `name`."""
+    """Put `module` at the path `name`. Where a compressed layer takes the place of another one, its outputs
+    are read in as many parts."""
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+    owner = model.get_submodule(parent)
+    old = getattr(owner, child)
+    if isinstance(module, CompressedLinear) and isinstance(old, Compressed):
+        module.parts = getattr(old, "parts", 1)
+    setattr(owner, child, module)
 
 
 @contextmanager

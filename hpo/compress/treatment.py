@@ -18,6 +18,7 @@ from hpo.compress.losses import loss_of
 from hpo.compress.method import Healed, Patient
 from hpo.compress.mpo_math import balanced_cores
 from hpo.compress.own_text import own_text
+from hpo.compress.sparse_values import values_alone
 from hpo.compress.surgery import rebuilding
 from hpo.compress.svd_math import balanced
 from hpo.compress.training import Course, Loss, batches, split, train
@@ -71,7 +72,7 @@ def treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healed
     Raises:
         NonFinite: the compressed model was broken before the first step.
     """
-    with rebuilding(patient.model):
+    with rebuilding(patient.model), values_alone(patient.model):
         return _treat(patient, knobs, seed, begin)
 
 

@@ -22,14 +22,15 @@ from typing import Any
 
 from torch import nn
 
-from hpo.compress.layers import Compressed
+from hpo.compress.layers import Compressed, PackedCaching, SlicedNorm
 from hpo.compress.surgery import replace, shared_copy
 from hpo.deliver import remote_code
+from hpo.deliver.biases import give_biases
 from hpo.deliver.card import Card
 from hpo.deliver.form import Form
 from hpo.deliver.rebuild import Rebuilt
 from hpo.deliver.verify import Verification, verify
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, Unsupported, UsageError
 from hpo.models.cache import sha256
 from hpo.models.progress import without_bars
 from hpo.store.values import StudyRecord
@@ -148,13 +149,28 @@ def merged(model: Any, dense: nn.Module) -> Any:
     """Return a copy of a compressed model whose factors are multiplied out into layers like `dense`'s.
 
     Products are taken in float32 and stored in the precision of the factors.
+
+    Raises:
+        Unsupported: a layer has a bias that the architecture of `dense` can have none of, or the model is of
+            another width, or its cache is in few bits.
     """
     plain: Any = shared_copy(model)
+    if any(isinstance(module, PackedCaching) for module in model.modules()):
+        raise Unsupported(
+            "the dense form keeps keys and values as transformers does, not in few bits",
+            "export with --form factored, or a trial without the stage cache",
+        )
+    if any(isinstance(module, SlicedNorm) for module in model.modules()):
+        raise Unsupported(
+            "the dense form has one width and no matrices between bases, which a sliced model is made of",
+            "export with --form factored, or a trial without slicegpt",
+        )
     for name, layer in model.named_modules():
         parent = model.get_submodule(name.rpartition(".")[0])
         # One inside another, as below a kept adapter, goes with it.
         if isinstance(layer, Compressed) and not isinstance(parent, Compressed):
             replace(plain, name, layer.as_dense(dense.get_submodule(name)))
+    give_biases(plain, model, dense)
     config = getattr(model, "config", None)
     if getattr(config, "tie_word_embeddings", False):  # a dense embedding comes with a copy as the head
         plain.tie_weights()

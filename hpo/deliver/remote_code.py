@@ -57,7 +57,7 @@ class ${model}(${base_model}):
         super().__init__(config, *args, **kwargs)
         for name, size in config.compression["layers"].items():
             parent, _, child = name.rpartition(".")
-            old = self.get_submodule(name)
+            old = getattr(self.get_submodule(parent), child, None)  # a packed cache takes nothing's place
             # as every parameter of a loaded model has it
             layer = _KINDS[size["kind"]].empty(size, old).requires_grad_(True)
             setattr(self.get_submodule(parent), child, layer)

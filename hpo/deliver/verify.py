@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import hpo
+from hpo.deliver.biases import added_biases
 from hpo.deliver.form import Form
 from hpo.deliver.rebuild import Rebuilt
 from hpo.format import number_text
@@ -92,7 +93,9 @@ def expected_bytes(rebuilt: Rebuilt, form: Form) -> int:
         cached = sum(max(cost.resident - cost.parameters, 0) for cost in costs)
         weights = plan.weight_bytes - cached * architecture.weight_bits // 8
     else:
-        weights = architecture.other_bytes + architecture.linear_parameters * architecture.weight_bits // 8
+        added = sum(added_biases(rebuilt.model, base).values())
+        weights = architecture.other_bytes
+        weights += (architecture.linear_parameters + added) * architecture.weight_bits // 8
     saved = base.state_dict()
     buffers: int = sum(
         buffer.numel() * buffer.element_size() for name, buffer in base.named_buffers() if name in saved

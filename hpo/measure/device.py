@@ -13,6 +13,7 @@ import psutil
 
 import hpo
 from hpo.errors import UsageError, did_you_mean
+from hpo.measure.kernels import missing_kernels
 
 DEVICES = ("auto", "cpu", "cuda")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -53,7 +54,8 @@ def fingerprint(device: str, threads: int) -> str:
     """
     torch_version = f"torch {version('torch')}"
     if device == "cpu":
-        return f"cpu: {cpu_model()} x{os.cpu_count()} threads={threads} {torch_version}"
+        without = "".join(f" without {name}" for name in missing_kernels(device))
+        return f"cpu: {cpu_model()} x{os.cpu_count()} threads={threads} {torch_version}{without}"
     import torch
 
     name = torch.cuda.get_device_name(device)
@@ -81,6 +83,7 @@ def environment() -> dict[str, str]:
         "memory": _gib(psutil.virtual_memory().total),
         "gpus": _gpus(),
         "driver": driver_version(),
+        "missing kernels": "; ".join(f"{k}: {why}" for k, why in missing_kernels("cpu").items()) or "none",
     }
 
 

@@ -76,11 +76,17 @@ class LatencyProbe:
         on_cuda = subject.device.startswith("cuda")
         watch = wall_stopwatch(partial(synchronize, subject.device), self._clock)
         timing = compare(*laps, watch, subject.repeats, warm_ups=10 if on_cuda else 3)
-        how = f"eager, p20 of {timing.laps} laps x {timing.repeats} repeats"
+        how = f"eager, p20 of {timing.laps} laps x {timing.repeats} repeats{kernels_of(subject.model)}"
         if on_cuda:
             events_ms = block(laps[0], _cuda_stopwatch(subject.device), timing.laps) / tokens
             how += f", {events_ms:.4g} ms of device time"
         return timing.per(tokens), how
+
+
+def kernels_of(model: nn.Module) -> str:
+    """Return how matrices in few bits were multiplied, in words to go on with; empty where there are none."""
+    found = sorted({str(module.kernel) for module in model.modules() if hasattr(module, "kernel")})
+    return f", weights in few bits: {', '.join(found)}" if found else ""
 
 
 def decode_lengths(context: int) -> tuple[int, int]:

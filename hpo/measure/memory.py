@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, Unsupported
 from hpo.measure.device import fingerprint, synchronize
 from hpo.measure.prefill import check_finite, prefill, prompt
 from hpo.measure.probe import Subject
@@ -27,6 +27,9 @@ class MemoryProbe:
     what the allocator handed out (its own rounding and kernels' workspaces included). On a processor
     it is the sum of all tensors alive, looked at after every operation, so it is the same each time.
 
+    `kv_cache_memory`, exact, once a cache that was filled with a full context has been found to hold just so
+    many bytes.
+
     *Does not measure*: memory reserved but not handed out, the allocator's fragmentation, the CUDA
     context, key-value caches; on a processor also scratch space inside an operation (attention,
     matrix products), which is small beside its operands. MACs are not counted again here.
@@ -34,7 +37,7 @@ class MemoryProbe:
     *Unit*: bytes, parameters, MACs per token.
     """
 
-    metrics = ("weight_memory", "parameters", "macs", "peak_memory")
+    metrics = ("weight_memory", "parameters", "macs", "peak_memory", "kv_cache_memory")
     timed = False
     function_only = False
 
@@ -55,6 +58,9 @@ class MemoryProbe:
                 Measurement.exact("parameters", subject.cost.parameters),
                 Measurement.exact("macs", subject.cost.prefill_macs / subject.context),
             ]
+            if "kv_cache_memory" in wanted:
+                check_cache(subject, ids)
+                found.append(Measurement.exact("kv_cache_memory", subject.cost.kv_cache_bytes))
             if "peak_memory" in wanted:
                 found.append(_peak(subject, ids))
         return found
@@ -97,6 +103,35 @@ def check_cost(subject: Subject) -> None:
                 f"the plan counts {planned} {what}, the model has {found}",
                 "the compression method and its plan disagree; this is a fault in the method, so report it",
             )
+
+
+def check_cache(subject: Subject, ids: Tensor) -> None:
+    """Hold the plan's bytes of the key-value cache against a cache in hand, filled with `ids`, (1, T).
+
+    Raises:
+        Unsupported: the model has no plain cache.
+        HpoError: the bytes differ.
+    """
+    model: Any = subject.model
+    cache = model(input_ids=ids, use_cache=True).past_key_values
+    if not subject.cost.kv_cache_bytes:
+        raise Unsupported(
+            "the bytes of this model's key-value cache are not known",
+            "its cache is no plain one of keys and values; drop kv_cache_memory from the objectives",
+        )
+    held = sum(_cache_bytes(layer) for layer in cache.layers)
+    if held != subject.cost.kv_cache_bytes:
+        raise HpoError(
+            f"the plan counts {subject.cost.kv_cache_bytes} bytes of keys and values, the cache holds {held}",
+            "the compression method and its plan disagree; this is a fault in the method, so report it",
+        )
+
+
+def _cache_bytes(layer: Any) -> int:
+    packed = getattr(layer, "held_bytes", None)
+    if packed is not None:
+        return int(packed)
+    return _bytes([layer.keys, layer.values]) if layer.is_initialized else 0
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -19,6 +19,8 @@ class Cost:
     weight_bytes: int
     prefill_macs: int
     """Multiply-accumulates of one forward over a full context, batch 1."""
+    kv_cache_bytes: int = 0
+    """Keys and values of one sequence of the full context; 0 where nobody asks."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from hpo.compress.cache_shapes import kv_cache_bytes
 from hpo.compress.plan import Plan
 from hpo.compress.planner import features_of, plan_of
 from hpo.compress.profile import Array, ModelProfile
@@ -23,6 +24,7 @@ _EXACT: dict[str, ExactMetric] = {
     "weight_memory": lambda plan: float(plan.weight_bytes),
     "parameters": lambda plan: float(plan.parameters),
     "macs": lambda plan: plan.prefill_macs / plan.architecture.context,
+    "kv_cache_memory": lambda plan: float(kv_cache_bytes(plan, plan.architecture.context)),
 }
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from hpo import registry
 from hpo.compress.applying import compressed, healed
 from hpo.compress.bases import PLAIN
+from hpo.compress.cache_shapes import kv_cache_bytes
 from hpo.compress.method import Healed
 from hpo.compress.plan import Plan
 from hpo.compress.planner import plan_of, preparations_for
@@ -223,7 +224,9 @@ class Workbench:
         return Subject(
             model=self.dense.module if plan.is_dense else model,
             dense=self.dense.module,
-            cost=Cost(plan.parameters, plan.weight_bytes, plan.prefill_macs),
+            cost=Cost(
+                plan.parameters, plan.weight_bytes, plan.prefill_macs, kv_cache_bytes(plan, self.context)
+            ),
             evaluation=self.evaluation,
             context=self.context,
             device=self.device,

@@ -7,6 +7,8 @@ from hpo.compress.grid import Grid
 from hpo.compress.modegpt_basis import Narrowing
 from hpo.compress.modegpt_sensitivity import NarrowingSensitivity
 from hpo.compress.mpo_basis import WEIGHTED, MpoBasis, ReorderedBasis
+from hpo.compress.mpo_curves import BondCurves
+from hpo.compress.outliers import Outliers
 from hpo.compress.profile import ModelProfile
 from hpo.compress.profiling import build_profile
 from hpo.compress.residual import Residual
@@ -30,6 +32,7 @@ PREPARED = (
     MpoBasis(4, "skewed"),
     ReorderedBasis(MpoBasis(2)),
     ReorderedBasis(MpoBasis(3)),
+    BondCurves(MpoBasis(3)),
     WEIGHTED,
     SharedBases(2),
     SharedBases(2, is_fitted=False),
@@ -37,6 +40,7 @@ PREPARED = (
     Narrowing("elimination"),
     Narrowing("leverage"),
     NarrowingSensitivity(Narrowing("elimination")),
+    Outliers(3),
     Residual(Grid(4, 64)),
     Residual(Grid(3, 32, symmetric=False)),
 )

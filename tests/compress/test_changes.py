@@ -77,7 +77,8 @@ def test_a_healed_model_holds_what_its_plan_says(values: dict[str, Any], base: P
 
 
 def test_rounding_after_healing_rounds_what_was_healed(base: Profiler) -> None:
-    first = {"factorise": "svd", "factorise.keep_ratio": 0.5, "heal": "fine_tune", "heal.steps": 4}
+    first: dict[str, Any] = {"factorise": "svd", "factorise.keep_ratio": 0.5}
+    first |= {"heal": "fine_tune", "heal.steps": 4}
     both = Candidate.of({**first, "quantize": "rtn", "quantize.bits": 8, "quantize.group_size": 0})
     profile = base.profile(preparations_of(both))
     found = []
@@ -92,7 +93,7 @@ def test_rounding_after_healing_rounds_what_was_healed(base: Profiler) -> None:
 
 
 def test_an_order_decides_what_heals(base: Profiler) -> None:
-    values = {
+    values: dict[str, Any] = {
         "factorise": "svd",
         "factorise.keep_ratio": 0.5,
         "quantize": "rtn",

@@ -47,6 +47,7 @@ KNOBS: dict[str, list[dict[str, Any]]] = {
         {"bond_dimension": 3, "sites": 4, "contraction": "rebuild"},
         {"bond_dimension": 6, "contraction": "cached"},
         {"keep_ratio": 0.5, "sweeps": 2, "permutation": "cluster"},
+        {"keep_ratio": 0.5, "sites": 3, "sweeps": 1, "bonds": "adapted", "permutation": "cluster"},
         {"keep_ratio": 0.4, "sites": 3, "contraction": "merged", "permutation": "cluster"},
         {"threshold": 0.6, "sites": 4, "factorisation": "skewed", "contraction": "merged", "sweeps": 1},
         {"keep_ratio": 0.3, "factorisation": "8x4:4x8, 4x4:8x4, 6x8:8x4, 4x8:8x6", "contraction": "chain"},

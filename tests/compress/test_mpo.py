@@ -14,6 +14,7 @@ from hpo.compress.layer_plan import Dense
 from hpo.compress.layers import MpoLinear
 from hpo.compress.mpo import Mpo
 from hpo.compress.mpo_basis import WEIGHTED, MpoBasis, ReorderedBasis
+from hpo.compress.mpo_curves import BondCurves
 from hpo.compress.neurons import unit_of, units
 from hpo.compress.plan import Plan
 from hpo.compress.planner import plan_of, preparations_of
@@ -34,7 +35,8 @@ SKEWED = {"keep_ratio": 0.4, "factorisation": "skewed"}
 @pytest.fixture(scope="module")
 def profile(llama: DenseModel) -> ModelProfile:
     stored = [MpoBasis(sites) for sites in (2, 3, 4)]
-    prepared: list[Preparation] = [*stored, ReorderedBasis(stored[0]), ReorderedBasis(stored[1]), WEIGHTED]
+    reordered = map(ReorderedBasis, stored[:2])
+    prepared: list[Preparation] = [*stored, *reordered, WEIGHTED]
     return Profiler(llama, small.corpus(), small.CONTEXT).profile(prepared)
 
 
@@ -192,7 +194,7 @@ def test_a_reordered_model_is_that_of_its_layers_put_back_in_order(
         Dense(shape.out_features, shape.in_features) if shape.type in kept else layer
         for shape, layer in plan.named()
     )
-    plan = Plan(plan.architecture, layers)
+    plan = small.by_hand(plan, layers)
     moved = {unit_of(record.layer) for record in plan.records() if "reordered" in record.size}
     assert moved == {unit.name for unit in units(dense.module)}
     model = compressed(profiler, asked, plan)
@@ -234,7 +236,7 @@ def test_half_a_unit_cannot_be_reordered_by_hand(profile: ModelProfile, llama: D
         else layer
         for shape, layer in plan.named()
     ]
-    broken = Plan(plan.architecture, tuple(layers))
+    broken = small.by_hand(plan, layers)
     with pytest.raises(Unsupported, match=r"layers\.0\.mlp: neurons reordered in some layers only"):
         compressed(Profiler(llama, small.corpus(), small.CONTEXT), asked, broken)
 
@@ -251,7 +253,7 @@ def test_a_hand_written_plan_with_other_sites_is_refused(
 ) -> None:
     asked = candidate({"bond_dimension": 4})
     plan = plan_of(profile, asked)
-    broken = Plan(plan.architecture, (layer, *plan.layers[1:]))
+    broken = small.by_hand(plan, (layer, *plan.layers[1:]))
     with pytest.raises(Unsupported, match=named):
         compressed(Profiler(llama, small.corpus(), small.CONTEXT), asked, broken)
 
@@ -264,6 +266,19 @@ def test_keep_ratio_is_met_from_below_within_the_smallest_step(
     plan = plan_of(profile, candidate({"keep_ratio": keep, "sites": sites}))
     kept = plan.linear_parameters / profile.architecture.linear_parameters
     assert keep - 0.01 <= kept <= keep
+
+
+def test_adapted_bonds_are_the_same_in_either_order_of_the_neurons() -> None:
+    dense, plans = clustered("llama"), []
+    for permutation in ("none", "cluster"):
+        asked = candidate({"keep_ratio": 0.4, "bonds": "adapted", "permutation": permutation})
+        profile = Profiler(dense, small.corpus(), small.CONTEXT).profile(preparations_of(asked))
+        plans.append(plan_of(profile, asked))
+    assert any("reordered" in record.size for record in plans[1].records())
+    assert plans[0].parameters == plans[1].parameters
+    assert [getattr(layer, "bonds", ()) for layer in plans[0].layers] == [
+        getattr(layer, "bonds", ()) for layer in plans[1].layers
+    ]
 
 
 def test_a_higher_threshold_keeps_more_weights(profile: ModelProfile) -> None:
@@ -290,6 +305,7 @@ def test_named_factors_that_miss_a_layer_are_refused(profile: ModelProfile) -> N
         ({"keep_ratio": 0.5, "factorisation": "even"}, "'even' is neither a rule"),
         ({"keep_ratio": 0.5, "sweeps": 5}, "sweeps"),
         ({"keep_ratio": 0.5, "permutation": "random"}, "permutation"),
+        ({"bond_dimension": 4, "bonds": "adapted"}, "shares out a keep_ratio .given: bond_dimension"),
     ],
 )
 def test_wrong_knobs_are_refused(knobs: dict[str, Any], named: str, profile: ModelProfile) -> None:
@@ -303,11 +319,13 @@ def test_a_space_prepares_every_combination_it_may_ask_for() -> None:
         "factorisation": ("skewed", "4x8:8x4"),
         "permutation": ("none", "cluster"),
         "sweeps": (0, 1),
+        "bonds": ("equal", "adapted"),
     }
     stored = [MpoBasis(2, "skewed"), MpoBasis(3, "skewed"), MpoBasis(2, "4x8:8x4")]
     found = Mpo().preparations(values)
-    assert set(found) == {*stored, *map(ReorderedBasis, stored), WEIGHTED}
-    assert Mpo().preparations({**values, "permutation": ("none",), "sweeps": (0,)}) == tuple(stored)
+    assert set(found) == {*stored, *map(ReorderedBasis, stored), *map(BondCurves, stored), WEIGHTED}
+    least = {**values, "permutation": ("none",), "sweeps": (0,), "bonds": ("equal",)}
+    assert Mpo().preparations(least) == tuple(stored)
 
 
 def test_damage_falls_with_the_weights_kept(profile: ModelProfile) -> None:

@@ -7,7 +7,8 @@ from torch import Tensor
 from hpo.compress import grid as grids
 from hpo.compress.grid import Grid
 from hpo.compress.layers import packed
-from hpo.compress.layers.packed import Rounded, empty_packed, pack, unpack
+from hpo.compress.layers.forms import empty_packed
+from hpo.compress.layers.packed import Rounded, pack, unpack
 from hpo.compress.rounding import RoundToNearest
 from hpo.errors import NonFinite, Unsupported
 

@@ -31,6 +31,17 @@ MPO: dict[str, Value] = {
 CACHED_MPO: dict[str, Value] = {**MPO, "factorise.sites": 2, "factorise.contraction": "cached"}
 CORRECTED: dict[str, Value] = {"factorise": "eora", "factorise.rank": 4, "factorise.bits": 3}
 PACKED: dict[str, Value] = {"factorise": "lplr", "factorise.rank_ratio": 1.0, "factorise.symmetric": False}
+KIVI: dict[str, Value] = {**SVD, "cache": "kivi", "cache.bits": 4, "cache.group_size": 8, "cache.residual": 8}
+SLICED: tuple[dict[str, Value], ...] = (
+    {"prune": "slicegpt", "prune.keep_ratio": 0.75, **SVD, "quantize": "rtn", "quantize.group_size": 0},
+    {"prune": "slicegpt", "prune.keep_ratio": 0.75, "prune.rotations": "shared"},
+)
+"""Of another width, which the dense form has not."""
+SLICED_SPACE = {
+    "prune": {"type": "choice", "choices": ["slicegpt"]},
+    "prune.keep_ratio": {"type": "float", "low": 0.2, "high": 0.9},
+    "prune.rotations": {"type": "choice", "choices": ["per_layer", "shared"]},
+}
 FURTHER: tuple[dict[str, Value], ...] = (
     {**WHITENED_HEALED, "heal": "lora", "heal.adapter": "kept", "heal.rank": 2},
     {"factorise": "basis_sharing", "factorise.keep_ratio": 0.4},
@@ -45,12 +56,45 @@ FURTHER: tuple[dict[str, Value], ...] = (
     {"factorise": "modegpt", "factorise.keep_ratio": 0.5},
     {"quantize": "rtn", "quantize.group_size": 32, "quantize.correction": 0.2},
     {**SVD, "quantize": "rtn", "quantize.bits": 8, "quantize.group_size": 0},
+    {"quantize": "awq", "quantize.group_size": 32, "quantize.alpha_steps": 4},
     {"factorise": "modegpt", "factorise.keep_ratio": 0.5, "quantize": "rtn", "quantize.group_size": 0},
     {"train": "stable_rank", "train.weight": 0.01, "train.steps": 3, **SVD},
+    {"quantize": "nf4", "quantize.group_size": 32, "quantize.double": True},
+    {"quantize": "nf4", "quantize.group_size": 0},
+    {"quantize": "squeezellm", "quantize.bits": 3, "quantize.outliers": 0.001, "quantize.sensitive": 0.0},
+    {"quantize": "squeezellm", "quantize.bits": 2, "quantize.outliers": 0.05},
+    {**SVD, "quantize": "ternary"},
+    {"quantize": "ternary", "heal": "straight_through", "heal.steps": 3, "order": "quantize > heal"},
+    {"prune": "flap", "prune.keep_ratio": 0.6, "heal": "fine_tune", "heal.steps": 3},
+    {"prune": "wanda_sp", "prune.keep_ratio": 0.7, **SVD},
+    {"prune": "flap", "prune.keep_ratio": 0.6, "quantize": "rtn", "quantize.group_size": 0},
+    {"prune": "drop_blocks", "prune.blocks": 1, "heal": "lora", "heal.rank": 2, "heal.steps": 3},
+    {"sparsify": "magnitude", "sparsify.sparsity": 0.5, "heal": "fine_tune", "heal.steps": 3},
+    {"sparsify": "wanda", "sparsify.pattern": "2:4", "sparsify.store": "n_m"},
+    {**SVD, "sparsify": "sparsegpt", "sparsify.sparsity": 0.3, "sparsify.store": "csr"},
+    {
+        "factorise": "modegpt",
+        "factorise.keep_ratio": 0.5,
+        "sparsify": "wanda",
+        "sparsify.sparsity": 0.5,
+        "sparsify.store": "bitmap",
+        "quantize": "rtn",
+        "quantize.group_size": 0,
+    },
+    {
+        "sparsify": "magnitude",
+        "sparsify.sparsity": 0.5,
+        "heal": "lora",
+        "heal.adapter": "kept",
+        "heal.rank": 2,
+        "heal.steps": 3,
+    },
 )
 """One of every other kind of module that a model can be given."""
 
 FURTHER_SPACE = {
+    "prune": {"type": "choice", "choices": ["none", "wanda_sp", "flap", "drop_blocks"]},
+    "prune.keep_ratio": {"type": "float", "low": 0.5, "high": 0.9, "when": {"prune": ["wanda_sp", "flap"]}},
     "embed": {"type": "choice", "choices": ["none", "tt_embedding"]},
     "embed.keep_ratio": {"type": "float", "low": 0.2, "high": 0.9, "when": {"embed": ["tt_embedding"]}},
     "factorise": {

@@ -24,8 +24,11 @@ from tests.deliver.building import (
     CORRECTED,
     FURTHER,
     FURTHER_SPACE,
+    KIVI,
     MPO,
     PACKED,
+    SLICED,
+    SLICED_SPACE,
     SVD,
     WHITENED_HEALED,
     record,
@@ -85,6 +88,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             record(store, study("tiny"), [SVD, WHITENED_HEALED, MPO, CACHED_MPO])
             record(store, study("few_bits"), [CORRECTED, PACKED])
             record(store, study("further", space=FURTHER_SPACE), FURTHER)
+            record(store, study("cache"), [KIVI])
+            record(store, study("sliced", space=SLICED_SPACE), SLICED)
             for family in FAMILIES:
                 source = save(tiny_model(configs()[family]), root / family)
                 record(store, study(family, str(source)), [SVD, MPO])
@@ -97,6 +102,8 @@ def samples(home: Home) -> dict[tuple[str, int, Form], Sample]:
     wanted = [("tiny", number, form) for number in range(len(KINDS)) for form in Form]
     wanted += [(family, 1, form) for family in FAMILIES for form in Form] + [("gpt2", 2, Form.FACTORED)]
     wanted += [("few_bits", number, form) for number in (1, 2) for form in Form]
+    wanted += [("cache", 1, Form.FACTORED)]
+    wanted += [("sliced", number, Form.FACTORED) for number in (1, 2)]
     wanted += [("further", number + 1, form) for number in range(len(FURTHER)) for form in Form]
     exports, jobs = {}, []
     for name, number, form in wanted:

@@ -25,6 +25,8 @@ Samples = dict[tuple[str, int, Form], Sample]
 CASES = [("tiny", number, form) for number in range(len(KINDS)) for form in Form]
 CASES += [(family, 1, form) for family in FAMILIES for form in Form] + [("gpt2", 2, Form.FACTORED)]
 CASES += [("few_bits", number, form) for number in (1, 2) for form in Form]
+CASES += [("cache", 1, Form.FACTORED)]
+CASES += [("sliced", number, Form.FACTORED) for number in (1, 2)]
 CASES += [("further", number + 1, form) for number in range(len(FURTHER)) for form in Form]
 
 
@@ -103,6 +105,25 @@ def test_tied_embeddings_stay_tied_and_untied_ones_untied(samples: Samples) -> N
 
 def test_a_dense_trial_is_written_plain_whatever_form_is_asked(samples: Samples) -> None:
     assert samples["tiny", 0, Form.FACTORED].exported.form is Form.DENSE
+
+
+def test_a_packed_cache_is_in_the_factored_form_alone(home: Home, samples: Samples, tmp_path: Path) -> None:
+    model = samples["cache", 1, Form.FACTORED].rebuilt.model
+    out = model(input_ids=torch.arange(20)[None], use_cache=True)
+    assert type(out.past_key_values).__name__ == "PackedCache"
+    with pytest.raises(Unsupported, match=r"not in few bits[\s\S]*--form factored"):
+        home.export("cache", 1, tmp_path / "dense", Form.DENSE)
+    assert not (tmp_path / "dense").exists()
+
+
+def test_a_sliced_model_is_untied_and_in_the_factored_form_alone(
+    home: Home, samples: Samples, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        assert not samples["sliced", number, Form.FACTORED].found["tied"]
+        with pytest.raises(Unsupported, match=r"one width[\s\S]*--form factored"):
+            home.export("sliced", number, tmp_path / "dense", Form.DENSE)
+        assert not (tmp_path / "dense").exists()
 
 
 def test_the_checksums_cover_every_other_file(samples: Samples) -> None:

@@ -26,6 +26,7 @@ class AdaptedLinear(CompressedLinear):
         self.down = nn.Parameter(down_KI, requires_grad=False)
         self.scale = scale
         self.bias = None  # the base adds its own
+        self.parts = getattr(base, "parts", 1)
 
     @property
     def in_features(self) -> int:
@@ -44,6 +45,10 @@ class AdaptedLinear(CompressedLinear):
         base: Any = self.base
         weight: Tensor = base.dense_weight()
         return weight + self.scale * self.up @ self.down
+
+    def dense_bias(self) -> Tensor | None:
+        bias = getattr(self.base, "bias", None)
+        return bias if isinstance(bias, Tensor) else None
 
     def factors(self) -> list[nn.Parameter]:
         """The adapter; the base names its own."""

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from hpo.compress.layers.widened import widened
+
 
 class Compressed(nn.Module):
     """A module in place of one of the dense model's."""
@@ -38,6 +40,9 @@ class CompressedLinear(Compressed):
     """In place of a linear layer ``y = W x + bias``, W of shape (out_features, in_features)."""
 
     bias: nn.Parameter | None
+    parts: int = 1
+    """As how many equal ones, one after the other, the next module reads the outputs; tells where the rows
+    stood that an earlier stage has removed."""
 
     @property
     def in_features(self) -> int:
@@ -59,13 +64,12 @@ class CompressedLinear(Compressed):
         """Return W, shape (O, I)."""
         raise NotImplementedError
 
+    def dense_bias(self) -> Tensor | None:
+        """Return what is added to the product, shape (O,); None where nothing is."""
+        return self.bias
+
     def as_dense(self, old: nn.Module) -> nn.Module:
-        """The product is taken in float32 and stored in the precision of the layer it replaces."""
-        linear: Any = copy.deepcopy(old, {id(p): p for p in old.parameters()})
-        stored = old.get_parameter("weight")
-        weight_OI = copy.deepcopy(self).float().dense_weight().detach().to(stored.dtype)
-        is_transposed = not isinstance(old, nn.Linear)  # GPT-2's Conv1D
-        weight = (weight_OI.T if is_transposed else weight_OI).contiguous()
-        linear.weight = nn.Parameter(weight, requires_grad=False)
-        dense: nn.Module = linear
-        return dense
+        """The product is taken in float32 and stored in the precision of the layer it replaces. Zeros take
+        the place of rows and columns that an earlier stage has removed."""
+        weight_OI = copy.deepcopy(self).float().dense_weight().to(old.get_parameter("weight").dtype)
+        return widened(old, weight_OI, self.dense_bias(), self.parts)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpo.compress.layers.compressed import CompressedLinear
-from hpo.compress.layers.packed import Packed, empty_packed
+from hpo.compress.layers.forms import empty_packed
+from hpo.compress.layers.packed import Packed
 
 
 class CorrectedLinear(CompressedLinear):
@@ -55,7 +56,7 @@ class CorrectedLinear(CompressedLinear):
         if torch.is_grad_enabled():
             y_BO: Tensor = _ProductWithPacked.apply(x_BI, self.backbone)
         else:
-            y_BO = functional.linear(x_BI, self.backbone.dequantise().to(x_BI.dtype))
+            y_BO = self.backbone.multiply(x_BI)
         if self.left is not None and self.right is not None:
             low = functional.linear(x_BI, _right(self.right, x_BI.dtype))
             y_BO = y_BO + functional.linear(low, _left(self.left, x_BI.dtype))

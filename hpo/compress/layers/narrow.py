@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hpo.compress.layers.compressed import Compressed, CompressedLinear
+from hpo.compress.layers.widened import spread, widened, with_weight
 from hpo.compress.layers.wiring import WIRINGS, Heads, features_of, narrow_shapes
 
 
@@ -47,15 +48,7 @@ class NarrowLinear(nn.Linear, Compressed):
 
     def as_dense(self, old: nn.Module) -> nn.Module:
         """Zeros take the place of what was left out; it stands last of each part: units have no order."""
-        out_features, in_features = features_of(old)
-        part = torch.arange(self.parts)[:, None] * (out_features // self.parts)
-        rows = (part + torch.arange(self.out_features // self.parts)).flatten()
-        columns = torch.arange(self.in_features)
-        return _with_weight(
-            old,
-            _spread(self.weight, rows, out_features, columns, in_features),
-            None if self.bias is None else _spread(self.bias, rows, out_features),
-        )
+        return widened(old, self.weight, self.bias, self.parts)
 
 
 class NarrowAttention(Compressed):
@@ -69,12 +62,19 @@ class NarrowAttention(Compressed):
     kind = "narrow_attention"
     pairs: Tensor | None
 
-    def __init__(self, old: nn.Module, layers: Mapping[str, nn.Linear], pairs_GP: Tensor | None) -> None:
+    def __init__(
+        self,
+        old: nn.Module,
+        layers: Mapping[str, nn.Linear],
+        pairs_GP: Tensor | None,
+        heads: Heads | None = None,
+    ) -> None:
         """`layers` are those that change, the others stay those of `old`. `pairs_GP` are numbers of pairs, as
-        `Heads.pairs` has them, int32; None where all are kept, or none are rotated."""
+        `Heads.pairs` has them, int32; None where all are kept, or none are rotated. `heads` are those of
+        `old` unless others are given."""
         super().__init__()
         self.wiring = WIRINGS[type(old).__name__]
-        self.heads = Heads.of(old, self.wiring)
+        self.heads = heads or Heads.of(old, self.wiring)
         for name in (*self.wiring.inputs, self.wiring.output):
             self.add_module(name, layers.get(name) or old.get_submodule(name))
         self.narrowed = tuple(layers)
@@ -221,10 +221,10 @@ class NarrowAttention(Compressed):
         weight, bias = _weight_of(narrow).to(layer.get_parameter("weight").dtype), narrow.bias
         rows = torch.arange(out_features) if rows is None else rows
         columns = torch.arange(in_features) if columns is None else columns
-        return _with_weight(
+        return with_weight(
             layer,
-            _spread(weight, rows, out_features, columns, in_features),
-            _spread(bias, rows, out_features) if isinstance(bias, Tensor) else None,
+            spread(weight, rows, out_features, columns, in_features),
+            spread(bias, rows, out_features) if isinstance(bias, Tensor) else None,
         )
 
 
@@ -274,27 +274,3 @@ def _attend(
     weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-def _spread(
-    narrow: Tensor, rows: Tensor, row_count: int, columns: Tensor | None = None, column_count: int = 0
-) -> Tensor:
-    """Return zeros with the rows (and columns) of a narrow weight or bias at the places given."""
-    by_row = narrow.new_zeros((row_count, *narrow.shape[1:]))
-    by_row[rows.to(narrow.device)] = narrow.detach()
-    if columns is None:
-        return by_row
-    whole = narrow.new_zeros((row_count, column_count))
-    whole[:, columns.to(narrow.device)] = by_row
-    return whole
-
-
-def _with_weight(old: nn.Module, weight_OI: Tensor, bias_O: Tensor | None) -> nn.Module:
-    """Return a layer of the class of `old` with another weight and bias."""
-    layer: Any = copy.deepcopy(old, {id(p): p for p in old.parameters()})
-    weight = weight_OI if isinstance(old, nn.Linear) else weight_OI.T.contiguous()
-    layer.weight = nn.Parameter(weight, requires_grad=False)
-    if bias_O is not None:
-        layer.bias = nn.Parameter(bias_O, requires_grad=False)
-    dense: nn.Module = layer
-    return dense

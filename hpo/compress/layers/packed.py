@@ -22,7 +22,7 @@ class Packed(nn.Module):
     """
 
     form: ClassVar[str]
-    """Its name in a configuration."""
+    """Its name in a configuration; see `hpo.compress.layers.forms`."""
     rows: int
     columns: int
 
@@ -31,9 +31,18 @@ class Packed(nn.Module):
         """How many weights the bytes stand for."""
         return self.rows * self.columns
 
+    @property
+    def kernel(self) -> str:
+        """How it is multiplied, in words that stand beside every latency."""
+        return "unpacked in each forward"
+
     def dequantise(self) -> Tensor:
         """Return the matrix, (R, C) float32."""
         raise NotImplementedError
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Return ``x W'`` for x of shape (..., C), in its precision; without gradients."""
+        return functional.linear(x, self.dequantise().to(x.dtype))
 
     def size(self) -> dict[str, Any]:
         """Return, as JSON, what it takes to make an empty one."""
@@ -108,15 +117,6 @@ class Rounded(Packed):
     def extra_repr(self) -> str:
         group = f"groups of {self.group_size}" if self.group_size else "whole rows"
         return f"{self.rows} x {self.columns}, {self.bits} bits, {group}"
-
-
-FORMS: dict[str, type[Packed]] = {"rounded": Rounded}
-"""By the name under which a configuration lists them."""
-
-
-def empty_packed(size: Mapping[str, Any]) -> Packed:
-    """Return a packed matrix of the form and size given, its values not set."""
-    return FORMS[size["form"]].empty(size)
 
 
 def pack(codes_RC: Tensor, bits: int) -> Tensor:

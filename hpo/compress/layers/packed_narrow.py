@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from hpo.compress.layers.corrected import CorrectedLinear
+from hpo.compress.layers.forms import empty_packed
 from hpo.compress.layers.narrow import NarrowLinear
-from hpo.compress.layers.packed import Packed, empty_packed
+from hpo.compress.layers.packed import Packed
 
 
 class PackedNarrowLinear(CorrectedLinear):
-    """A linear layer with fewer outputs or inputs, in few bits, with or without factors of what that loses."""
+    """A linear layer with fewer outputs or inputs, in few bits, with or without factors of the loss."""
 
     kind = "packed_narrow"
 
