@@ -31,6 +31,7 @@ BENCHMARKS = (
     "mpo",
     "quantize",
     "prune",
+    "sparsify",
     "everything",
     "spectral_regulariser",
 )

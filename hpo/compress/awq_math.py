@@ -7,19 +7,17 @@ computed in float64.
 Letters: O output features (rows), I input features (columns), G groups of a row, S columns of a group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from hpo.compress.clipping import best_grid, output_error
 from hpo.compress.grid import Grid
 from hpo.compress.layers.packed import Rounded
 from hpo.compress.layers.scaled import Scaled
-from hpo.compress.rounding import LARGEST, RoundToNearest, codes, grouped, on_grid, shifted, symmetric
-
-SHARES = tuple(1 - step / 20 for step in range(11))
-"""Of a group's range, at which clipping is tried: from all of it to half."""
+from hpo.compress.rounding import LARGEST, RoundToNearest, codes, grouped, on_grid
 
 SMALLEST_MAGNITUDE = 1e-4
 """Channels are raised to this share of the largest: one that was silent on the calibration text gets a scale
@@ -93,13 +91,6 @@ def reciprocals(magnitude_I: Tensor, alpha: float) -> Tensor:
     return ((powers.max() * powers.min()).sqrt() / powers).half()
 
 
-def error(difference_OI: Tensor, gram_II: Tensor | None) -> float:
-    """Return tr(D G D'), or without G the squared norm."""
-    D = difference_OI.float()
-    weighted = D if gram_II is None else D @ gram_II.float()
-    return float((weighted * D).sum(dtype=torch.float64))
-
-
 def _rounded(W: Tensor, gram_II: Tensor | None, grid: Grid, reciprocals_I: Tensor) -> Trial:
     found = RoundToNearest(grid).quantise(W / reciprocals_I.double())
     return _trial(W, gram_II, found, reciprocals_I)
@@ -107,48 +98,16 @@ def _rounded(W: Tensor, gram_II: Tensor | None, grid: Grid, reciprocals_I: Tenso
 
 def _trial(W: Tensor, gram_II: Tensor | None, found: Rounded, reciprocals_I: Tensor) -> Trial:
     values = found.dequantise() * reciprocals_I.float()
-    return Trial(found, reciprocals_I, error(W - values, gram_II))
+    return Trial(found, reciprocals_I, output_error(W - values, gram_II))
 
 
 def _clipped(W: Tensor, gram_II: Tensor | None, grid: Grid, reciprocals_I: Tensor) -> Trial:
     """Return the scaled matrix with each group's range cut to the share that is best for it alone."""
     back = reciprocals_I.double()
     groups_OGS = grouped(W / back, grid)
-    weights_GSS = _blocks(gram_II, back, *groups_OGS.shape[1:])
-    found = [clipped_grid(groups_OGS, grid, share) for share in SHARES]
-    coarse_OGS = groups_OGS.float()
-    errors = [
-        _block_errors(coarse_OGS - nearest(coarse_OGS, *each, grid.bits), weights_GSS) for each in found
-    ]
-    best_OG = torch.stack(errors).argmin(0)
-    scales_OG, offsets_OG = _chosen([each[0] for each in found], best_OG), None
-    if not grid.symmetric:
-        offsets_OG = _chosen([each[1] for each in found if each[1] is not None], best_OG)
-    codes_OGS = codes(groups_OGS, scales_OG, offsets_OG, grid.bits)
-    made = on_grid(codes_OGS.flatten(1)[:, : W.shape[1]], scales_OG, offsets_OG, grid)
-    return _trial(W, gram_II, made, reciprocals_I)
-
-
-def _chosen(each_OG: Sequence[Tensor], best_OG: Tensor) -> Tensor:
-    return torch.stack(list(each_OG)).gather(0, best_OG[None])[0]
-
-
-def clipped_grid(groups_OGS: Tensor, grid: Grid, share: float) -> tuple[Tensor, Tensor | None]:
-    """Return scales and offsets, (O, G) float16, of groups whose weights are cut at a share of the largest
-    magnitude."""
-    if grid.symmetric:
-        return symmetric(groups_OGS * share, grid.bits), None
-    limit = share * groups_OGS.abs().amax(-1, keepdim=True)
-    return shifted(groups_OGS.clamp(-limit, limit), grid.bits)
-
-
-def nearest(groups_OGS: Tensor, scales_OG: Tensor, offsets_OG: Tensor | None, bits: int) -> Tensor:
-    """Return the values on their grids that are nearest to weights, (O, G, S), in the weights' precision."""
-    first = 0 if offsets_OG is not None else -(2 ** (bits - 1))
-    scales = scales_OG[..., None].to(groups_OGS.dtype)
-    shift = torch.zeros_like(scales) if offsets_OG is None else offsets_OG[..., None].to(groups_OGS.dtype)
-    steps = (groups_OGS - shift) / torch.where(scales == 0, 1.0, scales)
-    return steps.round_().clamp_(first, first + 2**bits - 1).mul_(scales).add_(shift)
+    fitted = best_grid(groups_OGS, grid, _blocks(gram_II, back, *groups_OGS.shape[1:]))
+    codes_OI = codes(groups_OGS, *fitted, grid.bits).flatten(1)[:, : W.shape[1]]
+    return _trial(W, gram_II, on_grid(codes_OI, *fitted, grid), reciprocals_I)
 
 
 def _blocks(gram_II: Tensor | None, reciprocals_I: Tensor, count: int, size: int) -> Tensor:
@@ -162,9 +121,3 @@ def _blocks(gram_II: Tensor | None, reciprocals_I: Tensor, count: int, size: int
         block = torch.eye(len(back), device=back.device) if gram_II is None else gram_II[inside, inside]
         blocks[group, : len(back), : len(back)] = back[:, None] * block.double() * back
     return blocks
-
-
-def _block_errors(difference_OGS: Tensor, weights_GSS: Tensor) -> Tensor:
-    D = difference_OGS.float().transpose(0, 1)
-    found: Tensor = ((D @ weights_GSS) * D).sum(-1).T
-    return found

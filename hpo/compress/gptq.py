@@ -22,6 +22,8 @@ class GptqKnobs(GridKnobs):
     act_order: bool = True
     """Columns that read the largest inputs first, each on the grid that its group has from the start.
     Otherwise in their own order, the grid of a group fitted when its turn comes."""
+    clip: bool = True
+    """Whether it is tried to narrow the range of each group, and kept in layers whose outputs gain by it."""
     damping: float = Field(default=0.01, gt=0, le=1)
     """Added to the diagonal of the inputs' Gram matrix, as a share of its mean: the higher, the less a column
     makes up for others."""
@@ -34,12 +36,14 @@ class GptqQuantizer:
 
     grid: Grid
     act_order: bool = True
+    clip: bool = True
     damping: float = 0.01
     needs_gram: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
-        return f"gptq{self.damping:g}{'' if self.act_order else 'plain'}-"
+        order = "" if self.act_order else "plain"
+        return f"gptq{self.damping:g}{order}{'' if self.clip else 'whole'}-"
 
     @property
     def format(self) -> Grid:
@@ -61,7 +65,9 @@ class GptqQuantizer:
             return RoundToNearest(self.grid).quantise(weight_OI)
         check(weight_OI)
         gram = finite(gram_II, "the Gram matrix of a layer's inputs")
-        return gptq(weight_OI, gram, self.grid, damping=self.damping, act_order=self.act_order)
+        return gptq(
+            weight_OI, gram, self.grid, damping=self.damping, act_order=self.act_order, clip=self.clip
+        )
 
 
 class Gptq(GridQuantize):
@@ -76,4 +82,4 @@ class Gptq(GridQuantize):
 
     def quantizer(self, knobs: Knobs) -> Quantizer:
         assert isinstance(knobs, GptqKnobs)
-        return GptqQuantizer(knobs.grid, knobs.act_order, knobs.damping)
+        return GptqQuantizer(knobs.grid, knobs.act_order, knobs.clip, knobs.damping)

@@ -50,8 +50,8 @@ class _Share:
 
     @classmethod
     def of(cls, layout: Layout, knobs: PruneKnobs) -> "_Share":
-        last = layout.architecture.blocks - 1
-        free = (layout.blocks >= knobs.protect_first) & (layout.blocks <= last - knobs.protect_last)
+        last = layout.last_block - knobs.protect_last
+        free = (layout.blocks >= knobs.protect_first) & (layout.blocks <= last)
         total = float(layout.architecture.linear_parameters)
         fixed = total - float((layout.items * layout.weights)[free].sum())
         biases = float(layout.biases[free].sum()) if knobs.compensate else 0.0

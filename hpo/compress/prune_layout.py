@@ -1,63 +1,21 @@
 """What of a model can be removed, as plans see it, in order of importance. Needs no torch.
 
-Letters: P sections (the heads of an attention or the units of an MLP), N items of all sections.
+Letters: L layers, P sections (the heads of an attention or the units of an MLP).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.compress.architecture import SMALLEST_SIDE, Architecture, LayerShape
+from hpo.compress.architecture import Architecture, LayerShape
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.modegpt_plan import Unknown
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.prune_plan import PARTS, Cut, Grain, Part, Trimmed, trimmed
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Section:
-    """The heads of one attention, or the units of one MLP."""
-
-    path: str
-    """Of the module that holds its layers."""
-    part: Part
-    block: int
-    importances: Array
-    """Falling; one an item."""
-    levels: Array
-    """What items of different sections are compared by, in the same order."""
-    weights: int
-    """Of all layers and their biases, for one item."""
-    bias: int
-    """Of the layer that reads the items, where it comes with compensation."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.path}@{self.part}"
-
-    @property
-    def items(self) -> int:
-        return len(self.importances)
-
-    @property
-    def least(self) -> int:
-        """Items that are left in any case: a head group, or as many units as make a layer."""
-        return 1 if self.part == "heads" else min(SMALLEST_SIDE, self.items)
-
-    @cached_property
-    def damage(self) -> Array:
-        """Root of the share of importance that goes when the first 0, 1, ... items are kept, (items + 1,)."""
-        total = float(self.importances.sum())
-        if total <= 0:
-            return np.zeros(self.items + 1)
-        kept = np.concatenate([[0.0], np.cumsum(self.importances)]) / total
-        return np.sqrt(np.clip(1.0 - kept, 0.0, 1.0))
+from hpo.compress.prune_sections import Ints, Ranking, Section, falling
 
 
 @dataclass(frozen=True)
@@ -116,6 +74,10 @@ class Layout:
         return np.array([section.block for section in self.sections], dtype=np.int64)
 
     @cached_property
+    def last_block(self) -> int:
+        return self.architecture.blocks - 1
+
+    @cached_property
     def is_heads(self) -> NDArray[np.bool_]:
         """Which sections are heads, (P,)."""
         return np.array([section.part == "heads" for section in self.sections], dtype=bool)
@@ -126,15 +88,15 @@ class Layout:
         groups = ((name, grain.queries) for name, grain in self.grains.items() if grain.queries > 1)
         return next(groups, None)
 
-    def ranking(self, free: NDArray[np.bool_]) -> "Ranking":
+    def ranking(self, free: NDArray[np.bool_]) -> Ranking:
         """Return all items of some sections, (P,), in order; made once for each choice."""
         key = free.tobytes()
         if key not in self._rankings:
-            self._rankings[key] = Ranking(self, np.flatnonzero(free))
+            self._rankings[key] = Ranking([self.sections[number] for number in np.flatnonzero(free)])
         return self._rankings[key]
 
     @cached_property
-    def _rankings(self) -> dict[bytes, "Ranking"]:
+    def _rankings(self) -> dict[bytes, Ranking]:
         return {}
 
     def plans(self, kept_P: Ints, metric: str, *, compensated: bool) -> tuple[LayerPlan, ...]:
@@ -233,65 +195,6 @@ class _Module:
     """By part."""
 
 
-class Ranking:
-    """Items of the free sections in one order, those first that are left in any case, then by level."""
-
-    def __init__(self, layout: Layout, numbers: Ints) -> None:
-        """`numbers` of the free sections, (F,)."""
-        sections = [layout.sections[number] for number in numbers]
-        levels = np.concatenate([_first_of_all(section) for section in sections])
-        owner_N = np.repeat(np.arange(len(sections)), [section.items for section in sections])
-        order = np.argsort(-levels, kind="stable")  # equal ones by section, and there by importance
-        owner_N = owner_N[order]
-        weights_N = layout.weights[numbers][owner_N]
-        is_heads_N = layout.is_heads[numbers][owner_N]
-        self._is_heads = layout.is_heads[numbers]
-        self._spent_N = np.cumsum(weights_N)
-        self._heads, self._units = np.flatnonzero(is_heads_N), np.flatnonzero(~is_heads_N)
-        self._spent_heads, self._spent_units = (
-            np.concatenate([[0.0], np.cumsum(weights_N[places])]) for places in (self._heads, self._units)
-        )
-        self._least_units = sum(section.least for section in sections if section.part == "units")
-        self._places = [np.flatnonzero(owner_N == number) for number in range(len(sections))]
-
-    def kept(self, budget: float, tolerance: float) -> Ints:
-        """Return how many items of each section to keep, (F,), so that they cost at most `budget`.
-
-        The first in order, as far as they go; then such units as fit into what is left, where a head, which
-        costs more, does not. Where more than `tolerance` is left even so, the next head takes the place of
-        the last units.
-        """
-        count = int(np.searchsorted(self._spent_N, budget, side="right"))
-        heads = int(np.searchsorted(self._heads, count))
-        units, left = self._units_for(heads, budget)
-        if left > tolerance and heads < len(self._heads):
-            more_units, less = self._units_for(heads + 1, budget)
-            if 0 <= less < left and more_units >= self._least_units:
-                heads, units = heads + 1, more_units
-        ends = np.where(self._is_heads, _end(self._heads, heads), _end(self._units, units))
-        return np.array(
-            [np.searchsorted(places, end) for places, end in zip(self._places, ends, strict=True)],
-            dtype=np.int64,
-        )
-
-    def _units_for(self, heads: int, budget: float) -> tuple[int, float]:
-        """Return how many units fit beside so many heads, and what of the budget is left."""
-        left = budget - float(self._spent_heads[heads])
-        units = int(np.searchsorted(self._spent_units, left, side="right")) - 1
-        return units, left - float(self._spent_units[max(units, 0)])
-
-
-def _end(places: Ints, count: int) -> int:
-    """Return the place in the order behind the first so many."""
-    return int(places[count - 1]) + 1 if count > 0 else 0
-
-
-def _first_of_all(section: Section) -> Array:
-    levels = section.levels.copy()
-    levels[: section.least] = np.inf
-    return levels
-
-
 def _section(
     path: str, part: Part, layers: list[LayerShape], grains: Mapping[str, Grain], arrays: Mapping[str, Array]
 ) -> Section:
@@ -309,11 +212,6 @@ def _section(
         weights=sum(grain.weights(index, layer.out_features, layer.in_features) for layer, grain in own),
         bias=sum(layer.out_features for layer in reading),
     )
-
-
-def falling(importances: NDArray[Any]) -> Ints:
-    """Return the numbers of the items, the most important first; equal ones as they stand."""
-    return np.argsort(-np.asarray(importances), kind="stable")
 
 
 _LAYOUTS: dict[tuple[str, str, int], Layout] = {}

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from hpo.compress.architecture import Architecture, LayerShape
 from hpo.compress.modegpt_parts import Attention, Mlp, anatomy
 from hpo.compress.preparation import Prepared
-from hpo.compress.prune_layout import falling
 from hpo.compress.prune_math import by_item, fluctuation_scores, standardised, wanda_scores
 from hpo.compress.prune_plan import Grain
+from hpo.compress.prune_sections import falling
 from hpo.compress.statistics import Statistics
 from hpo.compress.surgery import bias_of, weight_of
 from hpo.compress.taylor import TaylorOrder

@@ -1,4 +1,4 @@
-"""Which pattern of zeros each layer of a model gets. Needs no torch of its own. Letters: B blocks."""
+"""Which pattern of zeros each layer of a model gets. Letters: B blocks."""
 
 from collections.abc import Sequence
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from hpo.compress.layer_plan import Costs, Dense, LayerPlan, Shapes
 from hpo.compress.sparse_pattern import Pattern
-from hpo.compress.sparse_store import Places, Store
+from hpo.compress.sparse_store import Layout, Store
 from hpo.compress.sparsifier import Sparsifier
 from hpo.errors import Unsupported
 
@@ -34,9 +34,9 @@ class Sparse:
         self._check()
         inner, maps = self.inner.costs, linear_maps(self.inner.matrices)
         zeros = packed = 0
-        if self.places is not None:
+        if self.layout is not None:
             zeros = sum(rows * cols - self.pattern.non_zeros(rows, cols) for rows, cols in maps)
-            packed = sum(self.places.held_bytes(rows, cols) for rows, cols in maps)
+            packed = sum(self.layout.held_bytes(rows, cols) for rows, cols in maps)
         costs = Costs(
             key=f"{self.work}{'' if self.store == 'dense' else self.store}",
             size=self._size(),
@@ -73,9 +73,9 @@ class Sparse:
         return f"{self.inner.costs.key}~{self.sparsifier.key}-{self.pattern.key}"
 
     @property
-    def places(self) -> Places | None:
+    def layout(self) -> Layout | None:
         """How it is held where the zeros are left out; None where it is held whole."""
-        return None if self.store == "dense" else Places(self.store, self.pattern)
+        return None if self.store == "dense" else Layout(self.store, self.pattern)
 
     @property
     def out_features(self) -> int:

@@ -13,7 +13,7 @@ from hpo.compress.layers.sparse_packed import SparsePacked, in_rows
 from hpo.compress.quantizer import Format, Quantizer
 from hpo.compress.sparse_math import largest, magnitudes
 from hpo.compress.sparse_plan import Sparse
-from hpo.compress.sparse_store import Places
+from hpo.compress.sparse_store import Layout
 
 
 @dataclass(frozen=True)
@@ -21,29 +21,29 @@ class SparseFormat:
     """Places of the weights that stay, and those weights in another format: one after the other, in rows as
     long as the matrix's."""
 
-    places: Places
+    layout: Layout
     values: Format
 
     @property
     def key(self) -> str:
-        return f"{self.places.key}-{self.values.key}"
+        return f"{self.layout.key}-{self.values.key}"
 
     def __str__(self) -> str:
-        return f"{self.places.pattern}, stored as {self.places.store}, {self.values}"
+        return f"{self.layout.pattern}, stored as {self.layout.store}, {self.values}"
 
     def weights(self, rows: int, columns: int) -> int:
         """Return how many weights stay."""
-        return self.places.pattern.non_zeros(rows, columns)
+        return self.layout.pattern.non_zeros(rows, columns)
 
     def packed_bytes(self, rows: int, columns: int) -> int:
         values = self.values.packed_bytes(self._value_rows(rows, columns), columns)
-        return self.places.held_bytes(rows, columns) + values
+        return self.layout.held_bytes(rows, columns) + values
 
     def fault(self, rows: int, columns: int) -> str:
         if self.values.size(1, columns)["form"] == Int8.form:
             return "a product of integers takes the matrix with its zeros, so give store: dense"
         value_rows = self._value_rows(rows, columns)
-        return self.places.pattern.fault(rows, columns) or self.values.fault(value_rows, columns)
+        return self.layout.pattern.fault(rows, columns) or self.values.fault(value_rows, columns)
 
     def size(self, rows: int, columns: int) -> dict[str, Any]:
         """Return, as JSON, what it takes to make an empty `SparsePacked` of `hpo.compress.layers`."""
@@ -51,7 +51,7 @@ class SparseFormat:
             "form": "sparse",
             "rows": rows,
             "columns": columns,
-            "places": self.places.size(rows, columns),
+            "places": self.layout.size(rows, columns),
             "values": self.values.size(self._value_rows(rows, columns), columns),
         }
 
@@ -63,7 +63,7 @@ class SparseFormat:
 class OfTheRest:
     """Leaves zeros out and gives the weights that stay to another quantizer; that one sees no inputs."""
 
-    places: Places
+    layout: Layout
     values: Quantizer
     chosen: str
     """Key of how the zeros were chosen, which no format shows."""
@@ -75,7 +75,7 @@ class OfTheRest:
 
     @property
     def format(self) -> SparseFormat:
-        return SparseFormat(self.places, self.values.format)
+        return SparseFormat(self.layout, self.values.format)
 
     @property
     def noise(self) -> float:
@@ -89,14 +89,14 @@ class OfTheRest:
             NonFinite: the weight holds NaN or infinity.
             Unsupported: a weight is beyond what the format can hold, or the matrix cannot have the pattern.
         """
-        mask_OI = largest(magnitudes(weight_OI), self.places.pattern)
+        mask_OI = largest(magnitudes(weight_OI), self.layout.pattern)
         values = self.values.quantise(in_rows(weight_OI[mask_OI], weight_OI.shape[1]))
-        return SparsePacked(places_of(mask_OI, self.places.size(*weight_OI.shape)), values)
+        return SparsePacked(places_of(mask_OI, self.layout.size(*weight_OI.shape)), values)
 
 
 def without_zeros(layer: LayerPlan, quantizer: Quantizer) -> tuple[LayerPlan, Quantizer]:
     """Return, of a layer of one matrix that is held without zeros, the one it was before they were set, and a
     quantizer that leaves them out again; any other layer and the quantizer as they are."""
-    if not isinstance(layer, Sparse) or layer.places is None or not layer.matrices:
+    if not isinstance(layer, Sparse) or layer.layout is None or not layer.matrices:
         return layer, quantizer
-    return layer.inner, OfTheRest(layer.places, quantizer, layer.sparsifier.key)
+    return layer.inner, OfTheRest(layer.layout, quantizer, layer.sparsifier.key)

@@ -22,8 +22,8 @@ _SHORT = 2**15
 
 
 @dataclass(frozen=True)
-class Places:
-    """Of a store that leaves the zeros out.
+class Layout:
+    """How a store that leaves the zeros out holds the places of the weights that stay.
 
     Raises:
         Unsupported: the store is for N:M patterns, and the pattern is none.

@@ -6,6 +6,7 @@ A new one is a class here or in a file of its own, and a method of the stage ``s
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from hpo.compress.sparse_math import Thinned, activations, largest, magnitudes, thinned, updated
@@ -35,7 +36,8 @@ class Sparsifier(Protocol):
     def thin(self, weight_OI: Tensor, gram_II: Tensor | None, pattern: Pattern) -> Thinned:
         """Return the matrix with zeros, as many as the pattern says, on the same device.
 
-        `gram_II` is the sum of x x' over the layer's inputs; one that needs none ignores it.
+        `gram_II` is the sum of x x' over the layer's inputs; one that needs none ignores it. None weighs all
+        inputs alike, as do those of a layer that the text never reaches.
 
         Raises:
             NonFinite: the weight or the Gram matrix holds NaN or infinity.
@@ -65,7 +67,7 @@ class ByActivation:
     updates: ClassVar[bool] = False
 
     def thin(self, weight_OI: Tensor, gram_II: Tensor | None, pattern: Pattern) -> Thinned:
-        assert gram_II is not None
+        gram_II = _alike(weight_OI) if gram_II is None else gram_II
         return thinned(weight_OI, largest(activations(weight_OI, gram_II), pattern))
 
 
@@ -83,5 +85,10 @@ class BySurgery:
         return f"sparsegpt{self.slice_columns}d{self.damping:g}"
 
     def thin(self, weight_OI: Tensor, gram_II: Tensor | None, pattern: Pattern) -> Thinned:
-        assert gram_II is not None
+        gram_II = _alike(weight_OI) if gram_II is None else gram_II
         return updated(weight_OI, gram_II, pattern, self.damping, self.slice_columns)
+
+
+def _alike(weight_OI: Tensor) -> Tensor:
+    """Return the Gram matrix of inputs that are all alike, (I, I)."""
+    return torch.eye(weight_OI.shape[1], dtype=torch.float64, device=weight_OI.device)

@@ -106,9 +106,9 @@ def _linear(module: nn.Module, layer: Sparse, found: Thinned) -> nn.Module:
 
 
 def _matrix(layer: Sparse, found: Thinned) -> SparseMatrix | MaskedMatrix:
-    if layer.places is None:
+    if layer.layout is None:
         return MaskedMatrix(found.weight.contiguous())
-    places = places_of(found.mask, layer.places.size(*found.mask.shape))
+    places = places_of(found.mask, layer.layout.size(*found.mask.shape))
     return SparseMatrix(found.weight[found.mask], places)
 
 

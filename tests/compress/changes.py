@@ -44,7 +44,7 @@ QUANTIZE: dict[str, list[Knobs]] = {
     "gptq": [
         {"group_size": 16},
         {"bits": 3, "group_size": 32, "last_group": "short", "symmetric": False, "act_order": False},
-        {"bits": 2, "group_size": 0, "damping": 0.1, "correction": 0.2},
+        {"bits": 2, "group_size": 0, "damping": 0.1, "clip": False, "correction": 0.2},
         {"group_size": 16, "allocation": "sensitivity", "mean_bits": 3.3},
     ],
     "awq": [

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hpo.compress.awq import AwqQuantizer
 from hpo.compress.awq_grid import ScaledGrid
-from hpo.compress.awq_math import SMALLEST_MAGNITUDE, awq, clipped_grid, error, nearest, reciprocals
+from hpo.compress.awq_math import SMALLEST_MAGNITUDE, awq, reciprocals
+from hpo.compress.clipping import best_grid, clipped_grid, nearest, output_error
 from hpo.compress.correction_math import weighted_error
 from hpo.compress.grid import Grid
 from hpo.compress.layers.forms import empty_packed
@@ -61,8 +62,8 @@ def test_a_small_weight_of_a_loud_channel_is_saved_by_its_scale() -> None:
 def test_the_sum_of_errors_is_worked_by_hand() -> None:
     # (1, 2) G (1, 2)' = 1 * 4 + 2 * 2 * 1 + 4 * 3 = 20
     difference, G = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 1.0], [1.0, 3.0]])
-    assert error(difference, G) == 20
-    assert error(difference, None) == 5
+    assert output_error(difference, G) == 20
+    assert output_error(difference, None) == 5
 
 
 def test_clipping_gives_up_what_nobody_reads() -> None:
@@ -74,6 +75,22 @@ def test_clipping_gives_up_what_nobody_reads() -> None:
     cut = awq(weight, G, Grid(4), steps=1, clip=True)
     assert cut.dequantise().tolist() == [[-0.5, 1.5, 2.5, -3.5, -4.0, 1.0, 0.5, 2.0]]
     assert weighted_error(weight - cut.dequantise(), G) < 0.1 < weighted_error(weight - whole.dequantise(), G)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_best_grid_loses_no_more_than_any_other_that_is_tried(grid: Grid) -> None:
+    groups = grouped(gaussian(5, 43), grid)
+    size = groups.shape[-1]
+    weights = torch.stack([gram(size, seed) for seed in range(groups.shape[1])])
+
+    def errors(fitted: tuple[Tensor, Tensor | None], among: Tensor) -> Tensor:
+        off = groups - nearest(groups, *fitted, grid.bits)
+        return torch.einsum("ogs,gst,ogt->og", off, among, off)
+
+    for among in (weights, torch.eye(size).expand_as(weights)):
+        found = errors(best_grid(groups, grid, None if among is not weights else weights), among)
+        for share in (1.0, 0.9, 0.75, 0.5):
+            assert (found <= errors(clipped_grid(groups, grid, share), among) * (1 + 1e-3) + 1e-4).all()
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)

@@ -15,8 +15,8 @@ from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.prune import PruneItems, WandaSp
 from hpo.compress.prune_blocks import DropBlocks, DropBlocksKnobs
 from hpo.compress.prune_knobs import PruneKnobs
-from hpo.compress.prune_layout import falling
 from hpo.compress.prune_plan import Cut, Grain, RemovedBlock, Trimmed, removed, trimmed
+from hpo.compress.prune_sections import falling
 from hpo.compress.prune_taylor import LlmPruner, LlmPrunerKnobs
 from hpo.errors import HpoError, Unsupported
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from hpo.compress.correction_math import weighted_error
 from hpo.compress.sparse_math import activations, largest, largest_of_each, magnitudes, thinned, updated
 from hpo.compress.sparse_pattern import NOfM, Pattern, Unstructured
+from hpo.compress.sparsifier import ByActivation, BySurgery, Sparsifier
 from hpo.errors import NonFinite, Unsupported
 
 PATTERNS = [Unstructured(0.5), Unstructured(0.37), Unstructured(0.8, by_row=True), NOfM(2, 4), NOfM(1, 4)]
@@ -175,3 +176,11 @@ def test_what_is_not_finite_is_refused_by_name(which: str) -> None:
     (W if which == "weight" else G)[0, 0] = float("nan")
     with pytest.raises(NonFinite, match=f"the {which} holds NaN"):
         updated(W, G, Unstructured(0.5), damping=0.01, slice_columns=128)
+
+
+@pytest.mark.parametrize("sparsifier", [ByActivation(), BySurgery(0.01, 8)], ids=lambda one: one.key)
+def test_without_inputs_all_of_them_count_alike(sparsifier: Sparsifier) -> None:
+    W = drawn(6, 16)
+    found = sparsifier.thin(W, None, NOfM(2, 4))
+    assert torch.equal(found.mask, largest(magnitudes(W), NOfM(2, 4)))
+    torch.testing.assert_close(found.weight, torch.where(found.mask, W, 0))

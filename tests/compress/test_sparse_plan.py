@@ -18,7 +18,7 @@ from hpo.compress.sparse_math import largest
 from hpo.compress.sparse_pattern import NOfM, Pattern, Unstructured
 from hpo.compress.sparse_plan import Sparse, sparse
 from hpo.compress.sparse_quantizer import OfTheRest
-from hpo.compress.sparse_store import Places, Store, index_bytes, place_bits
+from hpo.compress.sparse_store import Layout, Store, index_bytes, place_bits
 from hpo.compress.sparsifier import ByActivation, ByMagnitude, BySurgery
 from hpo.errors import Unsupported
 
@@ -214,7 +214,7 @@ def test_places_come_back_in_the_bytes_that_the_plan_says(
     columns = 12 * groups if isinstance(pattern, NOfM) else 7 * groups
     if store == "n_m" and not isinstance(pattern, NOfM):
         return
-    mask, how = masks(rows, columns, pattern, seed), Places(store, pattern)
+    mask, how = masks(rows, columns, pattern, seed), Layout(store, pattern)
     size = how.size(rows, columns)
     held = places_of(mask, size)
     assert torch.equal(held.mask(), mask)
@@ -236,7 +236,7 @@ def test_a_sparse_matrix_in_few_bits_keeps_its_zeros_and_its_places(pattern: Pat
     weight = torch.randn(6, 48, generator=torch.Generator().manual_seed(3))
     mask = largest(weight.abs(), pattern)
     weight = torch.where(mask, weight, 0)
-    quantizer = OfTheRest(Places("bitmap", pattern), RTN, "magnitude")
+    quantizer = OfTheRest(Layout("bitmap", pattern), RTN, "magnitude")
     packed = quantizer.quantise(weight)
     found = packed.dequantise()
     assert (found[~mask] == 0).all()
@@ -255,6 +255,6 @@ def test_a_sparse_matrix_in_few_bits_keeps_its_zeros_and_its_places(pattern: Pat
 def test_weights_that_stay_but_are_zero_are_counted() -> None:
     weight = torch.zeros(4, 16)
     weight[0, 0] = 1.0
-    packed = OfTheRest(Places("bitmap", HALF), RTN, "magnitude").quantise(weight)
+    packed = OfTheRest(Layout("bitmap", HALF), RTN, "magnitude").quantise(weight)
     assert packed.places.count == 32
     assert torch.equal(packed.dequantise() != 0, weight != 0)
