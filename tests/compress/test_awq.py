@@ -10,7 +10,7 @@ from hpo.compress.awq_math import SMALLEST_MAGNITUDE, awq, reciprocals
 from hpo.compress.clipping import best_grid, clipped_grid, nearest, output_error
 from hpo.compress.correction_math import weighted_error
 from hpo.compress.grid import Grid
-from hpo.compress.layers.forms import empty_packed
+from hpo.compress.layers.forms import FORMS, empty_packed
 from hpo.compress.quantizer import Quantizer
 from hpo.compress.rounding import RoundToNearest, codes, grouped
 from hpo.errors import NonFinite, Unsupported
@@ -182,3 +182,7 @@ def test_formats_and_quantizers_that_differ_have_keys_that_differ() -> None:
     assert ScaledGrid(Grid(4, 32)).key == "4g32s"
     assert str(ScaledGrid(Grid(4, 32))) == "4 bits in groups of 32, columns scaled"
     assert ScaledGrid(Grid(4, 32)).fault(3, 5) == ""
+
+
+def test_forms_are_listed_under_the_names_they_bear() -> None:
+    assert {name: kind.form for name, kind in FORMS.items()} == {name: name for name in FORMS}
