@@ -52,22 +52,18 @@ def gptq(
     Raises:
         NonFinite: the columns' corrections grew beyond all bounds.
     """
-    found = _gptq(weight_OI, gram_II, grid, damping, act_order, clipped_grid)
+    order = torch.argsort(gram_II.diagonal(), descending=True, stable=True) if act_order else None
+    root_II = inverse_root(gram_II if order is None else gram_II[order][:, order], damping)
+    found = _rounded(Columns(weight_OI.double(), grid, order, clipped_grid), root_II)
     if not clip:
         return found
-    both = found, _gptq(weight_OI, gram_II, grid, damping, act_order, best_grid)
+    both = found, _rounded(Columns(weight_OI.double(), grid, order, best_grid), root_II)
     return min(both, key=lambda each: output_error(weight_OI - each.dequantise(), gram_II))
 
 
-def _gptq(
-    weight_OI: Tensor, gram_II: Tensor, grid: Grid, damping: float, act_order: bool, fit: Fit
-) -> Rounded:
-    H = gram_II.double()
-    order = torch.argsort(H.diagonal(), descending=True, stable=True) if act_order else None
-    columns = Columns(weight_OI.double(), grid, order, fit)
-    root_II = inverse_root(H if order is None else H[order][:, order], damping)
-    for start, stop in blocks(weight_OI.shape[1], grid.group_size):
-        errors = [_rounded(columns, root_II, column, stop) for column in range(start, stop)]
+def _rounded(columns: "Columns", root_II: Tensor) -> Rounded:
+    for start, stop in blocks(len(root_II), columns.grid.group_size):
+        errors = [_round_one(columns, root_II, column, stop) for column in range(start, stop)]
         columns.values_IO[stop:] -= root_II[start:stop, stop:].T @ torch.stack(errors)
     return columns.packed()
 
@@ -86,7 +82,7 @@ class Columns:
         self.values_IO = weight_OI.T[self.order_I].contiguous()
         self.codes_IO = torch.zeros_like(self.values_IO, dtype=torch.uint8)
         groups_OGS = grouped(weight_OI, grid)
-        self.scales_OG, self.offsets_OG = fit(groups_OGS, grid)
+        self.scales_OG, self.offsets_OG = (fit if self.is_fitted else clipped_grid)(groups_OGS, grid)
         self._groups = (self.order_I // (grid.group_size or count)).tolist()
 
     def round(self, column: int) -> Tensor:
@@ -125,7 +121,7 @@ class Columns:
         return on_grid(codes_IO.T.contiguous(), self.scales_OG, self.offsets_OG, self.grid)
 
 
-def _rounded(columns: Columns, root_II: Tensor, column: int, stop: int) -> Tensor:
+def _round_one(columns: Columns, root_II: Tensor, column: int, stop: int) -> Tensor:
     """Round a column and let those up to `stop` make up for it; return what the rest is to make up for."""
     error_O = (columns.values_IO[column] - columns.round(column)) / root_II[column, column]
     columns.values_IO[column + 1 : stop] -= root_II[column, column + 1 : stop, None] * error_O

@@ -94,14 +94,13 @@ LAYERS = st.lists(
 
 @settings(deadline=None)
 @given(LAYERS, st.floats(2, 8))
-def test_the_budget_is_not_passed_by_more_than_the_slack_or_the_nearest_there_is(
+def test_the_budget_is_missed_by_no_more_than_the_slack_or_a_step_of_the_largest_layer(
     layers: list[tuple[int, list[float]]], mean: float
 ) -> None:
     weights, rises = np.array([float(size) for size, _ in layers]), np.array([each for _, each in layers])
     budget, slack = mean * weights.sum(), 0.005 * mean * weights.sum()
     spent = float(allotted(budget, slack, weights, rises) @ weights)
-    assert spent <= budget + max(slack, 6 * weights.min())
-    assert spent >= budget - max(slack, 4 * weights.max())
+    assert abs(spent - budget) <= max(slack, 4 * weights.max()) + 1e-6
 
 
 @given(st.integers(0, 2**31), st.floats(2.2, 7.5))

@@ -16,7 +16,7 @@ def test_every_metric_is_found_by_its_name_and_says_what_it_is(found: Metric) ->
 
 def test_what_follows_from_a_plan_alone_is_exact_and_nothing_else_is() -> None:
     exact = {name for name, found in METRICS.items() if found.source is Source.EXACT}
-    assert exact == {"weight_memory", "parameters", "macs"}
+    assert exact == {"weight_memory", "parameters", "macs", "kv_cache_memory"}
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_spelling() -> None:
