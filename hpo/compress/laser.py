@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpo.compress.architecture import Architecture, LayerShape
+from hpo.compress.architecture import LayerShape
 from hpo.compress.bases import PLAIN
 from hpo.compress.laser_plan import Truncated, truncated
 from hpo.compress.layer_plan import Dense, LayerPlan, LowRank, low_rank
@@ -19,21 +19,18 @@ from hpo.compress.plan import Plan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.recipe import Knobs
+from hpo.compress.selection import SelectionKnobs, selected
 from hpo.compress.surgery import replace, weight_of
 from hpo.compress.svd_math import factor
-from hpo.errors import Unsupported, did_you_mean
+from hpo.errors import Unsupported
 from hpo.space import Value
 
 
-class LaserKnobs(Knobs):
+class LaserKnobs(SelectionKnobs):
     """Which matrices, and how far each is reduced."""
 
     types: str = "mlp"
-    """``attention``, ``mlp``, ``all``, or the name of one type of layer such as ``down_proj``."""
-    first_block: int = Field(default=0, ge=0)
-    """The first block that is touched, from 0."""
-    last_block: int | None = Field(default=None, ge=0)
-    """The last one; the model's last where it is not given."""
+    """As `SelectionKnobs.types`."""
     rho: float = Field(gt=0, le=1)
     """Rank to keep, as a share of the smaller side of each matrix."""
     store: Literal["factors", "dense"] = "factors"
@@ -60,7 +57,7 @@ class Laser:
 
     def plan(self, profile: ModelProfile, knobs: Knobs) -> tuple[LayerPlan, ...]:
         assert isinstance(knobs, LaserKnobs)
-        chosen = _chosen(profile.architecture, knobs)
+        chosen = selected(profile.architecture, knobs)
         return tuple(
             _planned(layer, knobs) if layer.name in chosen else Dense(layer.out_features, layer.in_features)
             for layer in profile.architecture.layers
@@ -79,29 +76,6 @@ class Laser:
     def damage(self, profile: ModelProfile, layers: Sequence[LayerPlan]) -> Array:
         ranks = np.array([layer.rank if isinstance(layer, LowRank | Truncated) else -1 for layer in layers])
         return np.where(ranks < 0, 0.0, np.sqrt(profile.lost(PLAIN.name, np.maximum(ranks, 0))))
-
-
-def _chosen(architecture: Architecture, knobs: LaserKnobs) -> set[str]:
-    """Return the names of the layers to reduce.
-
-    Raises:
-        Unsupported: the model has no such type of layer, or no such block.
-    """
-    allowed = ("all", "attention", "mlp", *architecture.types)
-    if knobs.types not in allowed:
-        raise Unsupported(f"no layers of type {knobs.types!r}", did_you_mean(knobs.types, allowed))
-    end = architecture.blocks - 1
-    last = end if knobs.last_block is None else knobs.last_block
-    if not knobs.first_block <= last <= end:
-        raise Unsupported(
-            f"blocks {knobs.first_block} to {last} of a model whose blocks are 0 to {end}",
-            "set first_block and last_block within them, the first not above the last",
-        )
-    return {
-        layer.name
-        for layer in architecture.layers
-        if knobs.first_block <= layer.block <= last and knobs.types in ("all", layer.group, layer.type)
-    }
 
 
 def _planned(layer: LayerShape, knobs: LaserKnobs) -> LayerPlan:

@@ -13,7 +13,8 @@ from torch.nn import functional
 from hpo.compress.layers.codebook import NF4_BITS, NF4_LEVELS, NormalLevels, doubled
 from hpo.compress.layers.packed import pack
 from hpo.compress.normal_float import BLOCK, NormalFloat
-from hpo.compress.quantize_groups import GroupKnobs, QuantizeInGroups, in_groups
+from hpo.compress.quantize import GroupKnobs, Quantize
+from hpo.compress.quantize_groups import in_groups
 from hpo.compress.quantizer import Quantizer
 from hpo.compress.recipe import Knobs
 from hpo.compress.rounding import check, half
@@ -89,7 +90,7 @@ def in_steps(scales_OG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return counts.to(torch.int8).flatten()[: len(away)].reshape(scales_OG.shape), steps, mean
 
 
-class Nf4(QuantizeInGroups):
+class Nf4(Quantize):
     """Four bits a weight with the values that a normal distribution would fill evenly.
 
     Source: QLoRA, Dettmers et al. 2023, arXiv:2305.14314; scales of scales are whole numbers of 8 bits here,

@@ -40,16 +40,21 @@ class QuantizeKnobs(Knobs):
         return min(round(self.correction * rows * columns / (rows + columns)), rows, columns)
 
 
-class GridKnobs(MixedKnobs, QuantizeKnobs):
-    """Of methods whose values lie on an evenly spaced grid."""
+class GroupKnobs(QuantizeKnobs):
+    """Of methods whose scales are of groups, whatever lies on them."""
 
     group_size: int = Field(default=64, ge=0, le=4096)
     """Weights of a row that share a scale; 0: all of them."""
-    symmetric: bool = True
-    """Without, each group has an offset beside its scale."""
     last_group: Literal["refuse", "short"] = "refuse"
     """What becomes of a row that the group size does not divide: it is refused, or its last group is
     shorter, which no kernel takes but the portable one."""
+
+
+class GridKnobs(MixedKnobs, GroupKnobs):
+    """Of methods whose values lie on an evenly spaced grid."""
+
+    symmetric: bool = True
+    """Without, each group has an offset beside its scale."""
 
     @property
     def grid(self) -> Grid:
@@ -107,7 +112,7 @@ class Quantize:
         Raises:
             Unsupported: naming the layer.
         """
-        if not isinstance(knobs, GridKnobs) or not knobs.group_size or knobs.last_group == "short":
+        if not isinstance(knobs, GroupKnobs) or not knobs.group_size or knobs.last_group == "short":
             return
         for _, columns in layer.matrices:
             if columns % knobs.group_size:

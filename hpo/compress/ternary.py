@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hpo.compress.layers.ternary import Ternary, pack_trits
-from hpo.compress.quantize_groups import GroupKnobs, QuantizeInGroups, in_groups
+from hpo.compress.quantize import GroupKnobs, Quantize
+from hpo.compress.quantize_groups import in_groups
 from hpo.compress.quantizer import Quantizer
 from hpo.compress.recipe import Knobs
 from hpo.compress.rounding import check, half
@@ -105,7 +106,7 @@ def untied(packed: Ternary) -> Tensor:
     return moved.to(values.dtype)
 
 
-class TernaryWeights(QuantizeInGroups):
+class TernaryWeights(Quantize):
     """Every weight -1, 0 or 1 times the scale of its group, at 1.6 bits a weight.
 
     Source: BitNet b1.58, Ma et al. 2024, arXiv:2402.17764, which trains models so from the start. Rounding a
