@@ -62,11 +62,13 @@ def section(name: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
-    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", known, flags=re.S | re.M))
     for name in names or BENCHMARKS:
         sys.stderr.write(f"{name} ...\n")
-        sections[name] = section(name).removeprefix(f"## {name}\n")
+        found = section(name).removeprefix(f"## {name}\n")
+        # Read only now: another run may have written its own sections meanwhile.
+        known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
+        sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", known, flags=re.S | re.M))
+        sections[name] = found
         ordered = [n for n in (*BENCHMARKS, "chaos") if n in sections]
         body = "\n".join(f"## {n}\n\n{sections[n].strip()}\n" for n in ordered)
         RESULTS.write_text(f"{HEAD}\n{body}", encoding="utf-8")
