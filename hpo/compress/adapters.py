@@ -16,10 +16,11 @@ from hpo.compress.adapted_layers import GONE, LOSSLESS, MERGED
 from hpo.compress.adapting import AdapterKnobs, Adapters
 from hpo.compress.corrected_plan import Corrected
 from hpo.compress.layer_plan import LayerPlan
-from hpo.compress.method import Healed, Patient
+from hpo.compress.method import Healed, Healing, Patient
+from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.recipe import Knobs
-from hpo.compress.treatment import Treatment, treat
+from hpo.compress.treatment import Treatment, treating
 from hpo.errors import Unsupported
 
 _ADAPTER = "default"
@@ -89,13 +90,16 @@ class Lora:
             )
 
     def heal(self, patient: Patient, plan: HealPlan, seed: int) -> Healed:
+        return run_out(self.healing(patient, plan, seed))
+
+    def healing(self, patient: Patient, plan: HealPlan, seed: int) -> Healing:
         knobs = plan.knobs
         assert isinstance(knobs, AdapterKnobs)
 
         def begin(patient: Patient, seed: int) -> Treatment:
             return Adapters(self, patient, knobs, seed)
 
-        return treat(patient, knobs, seed, begin)
+        return treating(patient, knobs, seed, begin)
 
     def tuner(self, bank: nn.ModuleDict, knobs: AdapterKnobs) -> Any:
         """Put adapters on all linear layers of `bank`; return peft's model of it."""

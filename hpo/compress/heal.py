@@ -7,10 +7,11 @@ from pydantic import Field
 
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layer_plan import LayerPlan
-from hpo.compress.method import Healed, Patient
+from hpo.compress.method import Healed, Healing, Patient
+from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.recipe import Knobs
-from hpo.compress.treatment import FullFactors, treat
+from hpo.compress.treatment import FullFactors, treating
 from hpo.errors import Unsupported
 
 
@@ -43,8 +44,11 @@ class FineTune:
         return HealPlan(self.name, knobs) if knobs.steps else None
 
     def heal(self, patient: Patient, plan: HealPlan, seed: int) -> Healed:
+        return run_out(self.healing(patient, plan, seed))
+
+    def healing(self, patient: Patient, plan: HealPlan, seed: int) -> Healing:
         assert isinstance(plan.knobs, HealKnobs)
-        return treat(patient, plan.knobs, seed, FullFactors)
+        return treating(patient, plan.knobs, seed, FullFactors)
 
 
 class Distil(FineTune):

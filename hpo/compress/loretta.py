@@ -16,11 +16,12 @@ from hpo.compress.adapted_layers import GONE, MERGED, StandIns, places
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.loretta_math import bonds_of, contracted, drawn_cores
-from hpo.compress.method import Healed, Patient
+from hpo.compress.method import Healed, Healing, Patient
 from hpo.compress.mpo_sites import balanced_sites
+from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.recipe import Knobs
-from hpo.compress.treatment import Treatment, treat
+from hpo.compress.treatment import Treatment, treating
 from hpo.errors import Unsupported
 
 
@@ -99,13 +100,16 @@ class Loretta:
         return HealPlan(self.name, knobs) if knobs.steps else None
 
     def heal(self, patient: Patient, plan: HealPlan, seed: int) -> Healed:
+        return run_out(self.healing(patient, plan, seed))
+
+    def healing(self, patient: Patient, plan: HealPlan, seed: int) -> Healing:
         knobs = plan.knobs
         assert isinstance(knobs, LorettaKnobs)
 
         def begin(patient: Patient, seed: int) -> Treatment:
             return _Trains(patient, knobs, seed)
 
-        return treat(patient, knobs, seed, begin)
+        return treating(patient, knobs, seed, begin)
 
 
 class _Trains(Treatment):

@@ -16,9 +16,10 @@ no torch) and later *applies* the plan to a model. The stages, in order::
 A candidate may name another order; `hpo.compress.order` says which make sense.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -237,6 +238,26 @@ class Healed:
         return self.after < self.before
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a healing had come to when it paused."""
+
+    steps: int
+    """Steps taken so far, from 1."""
+    loss: float
+    """Nats per token of the calibration text held out, as in `Healed`; infinite where the model is broken."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"checked after {self.steps} steps, at least 1 is needed")
+        if math.isnan(self.loss):
+            raise ValueError("the loss is NaN; of a broken model it is infinite")
+
+
+Healing = Generator[Checked, None, Healed]
+"""A healing that may pause. Nothing but itself may touch the model before it is resumed or closed."""
+
+
 class Healer(Protocol):
     """Fine-tunes the compressed layers for a while (stage ``heal``).
 
@@ -261,5 +282,20 @@ class Healer(Protocol):
 
         Raises:
             NonFinite: the compressed model was broken before the first step.
+        """
+        ...
+
+
+@runtime_checkable
+class PausableHealer(Protocol):
+    """What a healer may have in addition, so that models of no promise can be given up early.
+
+    Whoever writes one of `heal` and `healing` writes both: they are the same work.
+    """
+
+    def healing(self, patient: Patient, plan: HealPlan, seed: int) -> Healing:
+        """As `Healer.heal`, number for number, but pausing between steps; see `hpo.compress.pausing`.
+
+        Closed at a pause it is given up: nothing is left that trains, and the model is not used any more.
         """
         ...

@@ -87,6 +87,9 @@ class Plan:
     """Other parts of the model that change, such as norms of blocks that go."""
     cache: CachePlan | None = None
     """How keys and values are remembered; None: as the model does."""
+    healed_as: str = ""
+    """Hash of this plan without what comes after its healing, empty where nothing is healed. Plans that share
+    it are healed alike, whatever is rounded afterwards."""
 
     @cached_property
     def is_dense(self) -> bool:

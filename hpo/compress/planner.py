@@ -107,7 +107,8 @@ def _healed(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan
             "which are wider than those of the sliced one and in another basis",
             "use the loss cross_entropy or distil",
         )
-    return replace(plan, heal=chosen.method.plan(chosen.knobs, plan.layers))
+    healed = replace(plan, heal=chosen.method.plan(chosen.knobs, plan.layers))
+    return replace(healed, healed_as=healed.hash) if healed.heal is not None else healed
 
 
 def _cached(plan: Plan, profile: ModelProfile, stage: str, chosen: Step) -> Plan:

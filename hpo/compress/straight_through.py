@@ -21,15 +21,16 @@ from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.layers import CorrectedLinear, PackedLowRankLinear
 from hpo.compress.layers.packed import Packed
 from hpo.compress.layers.ternary import Ternary
-from hpo.compress.method import Healed, Patient
+from hpo.compress.method import Healed, Healing, Patient
 from hpo.compress.nf4 import Nf4Quantizer
+from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.quantizer import Quantizer
 from hpo.compress.recipe import Knobs
 from hpo.compress.rounding import LARGEST, RoundToNearest
 from hpo.compress.surgery import replace, weight_of
 from hpo.compress.ternary import TernaryQuantizer, untied
-from hpo.compress.treatment import Treatment, factor_parameters, treat
+from hpo.compress.treatment import Treatment, factor_parameters, treating
 from hpo.compress.trits import Trits
 from hpo.errors import NonFinite, Unsupported
 
@@ -78,8 +79,11 @@ class StraightThrough:
         return HealPlan(self.name, knobs) if knobs.steps else None
 
     def heal(self, patient: Patient, plan: HealPlan, seed: int) -> Healed:
+        return run_out(self.healing(patient, plan, seed))
+
+    def healing(self, patient: Patient, plan: HealPlan, seed: int) -> Healing:
         assert isinstance(plan.knobs, StraightThroughKnobs)
-        return treat(patient, plan.knobs, seed, Latents)
+        return treating(patient, plan.knobs, seed, Latents)
 
 
 def check_redone(layer: Encoded) -> None:

@@ -4,7 +4,7 @@ Letters: B sequences, T tokens.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpo.compress.heal_knobs import HealKnobs, Schedule
 from hpo.compress.mezo import mezo_step
+from hpo.compress.pausing import run_out
 from hpo.measure.quiet import QuietNode
 from hpo.models.text import Corpus
 
@@ -62,9 +63,16 @@ class Trained:
 
 
 def train(course: Course) -> Trained:
-    """Train in place. Parameters of half precision are trained through float32 copies.
+    """Train in place, as `training` does, without a pause."""
+    return run_out(training(course))
 
-    With patience, the parameters end in the best state that was checked.
+
+def training(course: Course) -> Generator[int, None, Trained]:
+    """Train in place and yield, after each step, the steps taken in this course.
+
+    Parameters of half precision are trained through float32 copies. With patience, the parameters end in the
+    best state that was checked. A step whose loss is not finite ends the course and yields nothing. Closed
+    early, the parameters are left where they are, frozen.
     """
     optimiser = _optimiser(course)
     best = _Best(course)
@@ -76,7 +84,9 @@ def train(course: Course) -> Trained:
             with node.working():
                 if not _step(course, optimiser, step):
                     return Trained(step, is_sound=best.put_back())
-            if best.is_over(step + 1):
+            is_over = best.is_over(step + 1)
+            yield step + 1
+            if is_over:
                 return Trained(step + 1, is_sound=best.put_back())
         return Trained(course.steps, is_sound=best.put_back() or not course.knobs.patience)
     finally:

@@ -5,7 +5,8 @@ not name stays frozen. Evaluation text is never seen.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -15,16 +16,22 @@ from hpo.compress.basis_sharing import balance_shared
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layers import Compressed, LowRankLinear, MpoLinear
 from hpo.compress.losses import loss_of
-from hpo.compress.method import Healed, Patient
+from hpo.compress.method import Checked, Healed, Healing, Patient
 from hpo.compress.mpo_math import balanced_cores
 from hpo.compress.own_text import own_text
+from hpo.compress.pausing import SHORT_STEPS, pausing_once, run_out
 from hpo.compress.sparse_values import values_alone
 from hpo.compress.surgery import rebuilding
 from hpo.compress.svd_math import balanced
-from hpo.compress.training import Course, Loss, batches, split, train
+from hpo.compress.training import Course, Loss, batches, split, training
 from hpo.errors import NonFinite
 from hpo.measure.quality import mean_nll
 from hpo.models.text import Corpus
+
+_Run = Generator[int, None, tuple[int, bool]]
+"""Yields after each step; returns the steps taken and whether what came of them is sound."""
+_PausingRun = Generator[Checked, None, tuple[int, bool]]
+"""As `_Run`, but yields where healing pauses."""
 
 
 class Treatment:
@@ -64,19 +71,21 @@ class FullFactors(Treatment):
         return [self._parameters]
 
 
-def treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healed:
+def treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healing:
     """Train a compressed model in place and keep the better of before and after.
 
-    A tenth of the calibration sequences (at least one) is held out to choose by.
+    A tenth of the calibration sequences (at least one) is held out to choose by. A healing of more than
+    `SHORT_STEPS` steps pauses once, after that many over all phases. Given up there, the model is as it was
+    before the first step, its factors balanced.
 
     Raises:
         NonFinite: the compressed model was broken before the first step.
     """
     with rebuilding(patient.model), values_alone(patient.model):
-        return _treat(patient, knobs, seed, begin)
+        return (yield from _treating(patient, knobs, seed, begin))
 
 
-def _treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healed:
+def _treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healing:
     model = patient.model
     factors = factor_parameters(model)
     check_finite(factors)
@@ -85,12 +94,44 @@ def _treat(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Heale
     before = mean_nll(model, held_out)
     saved = [factor.detach().clone() for factor in factors]
     treatment = begin(patient, seed)
-    steps, is_sound = _taught(patient, treatment, knobs, text, held_out, seed)
+    run = _teaching(patient, treatment, knobs, text, held_out, seed)
+    try:
+        steps, is_sound = yield from _pausing(run, knobs, model, held_out)
+    except GeneratorExit:
+        _take_back(treatment, factors, saved)
+        raise
     healed = Healed(before, _finished(treatment, model, held_out) if is_sound else math.inf, steps)
     if not healed.kept_after:
-        treatment.undo()
-        put_back(factors, saved)
+        _take_back(treatment, factors, saved)
     return healed
+
+
+def _pausing(run: _Run, knobs: HealKnobs, model: nn.Module, held_out: Corpus) -> _PausingRun:
+    """Let a run pause, unless it is a short one as a whole."""
+
+    def look() -> Checked:
+        with _undisturbed(model):
+            return Checked(SHORT_STEPS, loss_or_infinity(model, held_out))
+
+    if knobs.steps <= SHORT_STEPS:
+        return run_out(run)
+    return (yield from pausing_once(run, SHORT_STEPS, look))
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Leave no trace of measuring a model in training: each module's own mode, and the random state."""
+    modes = {module: module.training for module in model.modules()}
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    for module, mode in modes.items():
+        module.training = mode
+
+
+def _take_back(treatment: Treatment, factors: Sequence[nn.Parameter], saved: Sequence[Tensor]) -> None:
+    treatment.undo()
+    put_back(factors, saved)
 
 
 def _finished(treatment: Treatment, model: nn.Module, held_out: Corpus) -> float:
@@ -102,10 +143,10 @@ def _finished(treatment: Treatment, model: nn.Module, held_out: Corpus) -> float
     return loss_or_infinity(model, held_out)
 
 
-def _taught(
+def _teaching(
     patient: Patient, treatment: Treatment, knobs: HealKnobs, text: Corpus, held_out: Corpus, seed: int
-) -> tuple[int, bool]:
-    """Train each part in its turn; return the steps taken and whether what came of them is sound."""
+) -> _Run:
+    """Train each part in its turn, yielding after each step."""
     phases = [parameters for parameters in treatment.phases() if parameters]
     loss = _with_penalty(loss_of(patient.model, patient.materials.dense, knobs), treatment)
     device = next(patient.model.parameters()).device
@@ -121,7 +162,7 @@ def _taught(
             check=lambda: loss_or_infinity(patient.model, held_out),
             after_step=treatment.after_step,
         )
-        trained = train(course)
+        trained = yield from training(course)
         steps += trained.steps
         if not trained.is_sound:
             return steps, False

@@ -3,11 +3,14 @@
 Stages of a trial::
 
     compress   slice cached factors into a copy of the model that shares all other weights
-    heal       train the factors (skipped where the candidate does not ask for it)
+    screen     how far its predictions are from the dense model's, on little text
+    heal       train the factors for a while (skipped where the candidate does not ask for it)
+    heal_on    the rest of a longer healing
     measure    quality and memory
     time       latency and energy, with the machine held quiet (skipped where nothing is timed)
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -19,10 +22,10 @@ import torch
 from torch import nn
 
 from hpo import registry
-from hpo.compress.applying import compressed, healed
+from hpo.compress.applying import compressed, healed, healing
 from hpo.compress.bases import PLAIN
 from hpo.compress.cache_shapes import kv_cache_bytes
-from hpo.compress.method import Healed
+from hpo.compress.method import Healed, Healing
 from hpo.compress.plan import Plan
 from hpo.compress.planner import plan_of, preparations_for
 from hpo.compress.profile import ModelProfile
@@ -36,6 +39,7 @@ from hpo.measure.counters import counter_available
 from hpo.measure.device import environment, fingerprint, resolve
 from hpo.measure.probe import Cost, Probe, Subject
 from hpo.measure.quiet import QuietNode
+from hpo.measure.screen import screen_kl
 from hpo.models.dense import DenseModel, load_model
 from hpo.models.text import Corpus, Role, check_disjoint, read_corpus
 from hpo.run.bench import Setup
@@ -47,6 +51,9 @@ from hpo.trial import Cause, Measurement, Note
 
 ALWAYS = ("nll", "perplexity", "bits_per_byte", "weight_memory", "parameters", "macs")
 """Measured for every trial, whatever the objectives: cheap, and wanted afterwards."""
+
+SCREEN_KL = "screen_kl"
+"""The note of a trial that says how far the compressed model is from the dense one, before any healing."""
 
 ANCHORS_NEED = (PLAIN,)
 """What the anchors need prepared in every study."""
@@ -61,6 +68,8 @@ class Workbench:
         self._job: Job | None = None
         self._plan: Plan | None = None
         self._model: nn.Module | None = None
+        self._healing: Healing | None = None
+        """One that has paused."""
         self._trained: tuple[str, Profiler] | None = None
 
     @cached_property
@@ -123,10 +132,19 @@ class Workbench:
 
     @cached_property
     def _stages(self) -> Mapping[str, Callable[[Job], StageResult]]:
-        return {FIRST_STAGE: self._compress, "heal": self._heal, "measure": self._measure, "time": self._time}
+        return {
+            FIRST_STAGE: self._compress,
+            "screen": self._screen,
+            "heal": self._heal,
+            "heal_on": self._heal_on,
+            "measure": self._measure,
+            "time": self._time,
+        }
 
     def forget(self) -> None:
-        self._job = self._plan = self._model = None
+        if self._healing is not None:
+            self._healing.close()
+        self._job = self._plan = self._model = self._healing = None
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
@@ -139,23 +157,35 @@ class Workbench:
                 "both must see the same model, calibration text and package version",
             )
         self._model, self._plan, self._job = self.compressed(job.candidate, plan), plan, job
-        return StageResult(FIRST_STAGE, 0.0, following="heal" if plan.heal else "measure")
+        return StageResult(FIRST_STAGE, 0.0, following="measure" if plan.is_dense else "screen")
 
     def compressed(self, candidate: Candidate, plan: Plan) -> nn.Module:
         """Return the compressed model of a candidate and its plan."""
         return compressed(self._base(plan), candidate, plan)
 
-    def healed(
-        self, candidate: Candidate, plan: Plan, model: nn.Module, parent_plan: str = ""
-    ) -> Healed | None:
-        """Heal it in place; None where the plan has no healing.
+    def healing(self, candidate: Candidate, plan: Plan, model: nn.Module, parent_plan: str) -> Healing:
+        """Return the healing of a trial; see `hpo.compress.applying.healing`.
+
+        What comes of it is kept in the cache if other trials of the study may start from it, and a healing
+        that an earlier trial did is not done again.
+        """
+        return healing(
+            self._base(plan),
+            candidate,
+            plan,
+            model,
+            parent_plan=parent_plan,
+            keep=self._may_be_parent,
+            share=self._is_shared,
+        )
+
+    def healed(self, candidate: Candidate, plan: Plan, model: nn.Module, parent_plan: str = "") -> None:
+        """Heal a compressed model in place as a trial was, if it was, without taking anything for granted.
 
         Starts from the healed factors of another plan, where one is named and they are in the cache. What
         comes of it is kept there too, if other trials of the study may start from it.
         """
-        return healed(
-            self._base(plan), candidate, plan, model, parent_plan=parent_plan, keep=self._may_be_parent
-        )
+        healed(self._base(plan), candidate, plan, model, parent_plan=parent_plan, keep=self._may_be_parent)
 
     def has_healed(self, plan: Plan, parent_plan: str) -> bool:
         """Whether the healed factors of `parent_plan` are at hand for `plan` to start from."""
@@ -165,27 +195,43 @@ class Workbench:
     def _may_be_parent(self) -> bool:
         return "nearest" in values_of(self.study.space, "heal.start")
 
+    @cached_property
+    def _is_shared(self) -> bool:
+        """Whether trials may differ in nothing but what comes after their healing."""
+        return any(len(values_of(self.study.space, stage)) > 1 for stage in ("quantize", "cache"))
+
     def _current(self, job: Job) -> tuple[nn.Module, Plan]:
         if self._job != job or self._model is None or self._plan is None:
             raise HpoError(f"trial {job.number} is not on this worker", "begin with its first stage")
         return self._model, self._plan
 
+    def _screen(self, job: Job) -> StageResult:
+        model, plan = self._current(job)
+        with rebuilding(model):
+            found = screen_kl(model, self._base(plan).dense.module, self.calibration)
+        following = "heal" if plan.heal else "measure"
+        return StageResult("screen", 0.0, following=following, notes={SCREEN_KL: found})
+
     def _heal(self, job: Job) -> StageResult:
         model, plan = self._current(job)
-        healed = self.healed(job.candidate, plan, model, job.parent_plan)
-        assert healed is not None
-        notes: dict[str, Note] = {
-            "heal_nll_before": healed.before,
-            "heal_steps": float(healed.steps),
-            "heal_kept": float(healed.kept_after),
-        }
-        if healed.warm and job.parent is not None:
-            notes[PARENT] = float(job.parent)
-        if healed.shared:
-            notes["heal_shared_run"] = healed.shared
-        if healed.after < float("inf"):
-            notes["heal_nll_after"] = healed.after
-        return StageResult("heal", 0.0, following="measure", notes=notes)
+        self._healing = self.healing(job.candidate, plan, model, job.parent_plan)
+        return self._healed_on(job, "heal")
+
+    def _heal_on(self, job: Job) -> StageResult:
+        self._current(job)
+        return self._healed_on(job, "heal_on")
+
+    def _healed_on(self, job: Job, stage: str) -> StageResult:
+        """Go on with the healing to its pause or its end."""
+        if self._healing is None:
+            raise HpoError(f"trial {job.number} has no healing to go on with", "begin with its first stage")
+        try:
+            checked = next(self._healing)
+        except StopIteration as end:
+            self._healing = None
+            return StageResult(stage, 0.0, following="measure", notes=_told(end.value, job.parent))
+        notes = {"heal_nll_short": checked.loss} if math.isfinite(checked.loss) else {}
+        return StageResult(stage, 0.0, following="heal_on", notes=notes)
 
     def _measure(self, job: Job) -> StageResult:
         found = self._probe(job, timed=False)
@@ -233,6 +279,22 @@ class Workbench:
             repeats=self.study.run.latency_repeats,
             allow_modelled=any(o.allow_modelled for o in self.study.objectives if o.metric == "energy"),
         )
+
+
+def _told(healed: Healed, parent: int | None) -> dict[str, Note]:
+    """Return what a trial tells of its healing."""
+    notes: dict[str, Note] = {
+        "heal_nll_before": healed.before,
+        "heal_steps": float(healed.steps),
+        "heal_kept": float(healed.kept_after),
+    }
+    if healed.warm and parent is not None:
+        notes[PARENT] = float(parent)
+    if healed.shared:
+        notes["heal_shared_run"] = healed.shared
+    if healed.after < float("inf"):
+        notes["heal_nll_after"] = healed.after
+    return notes
 
 
 def _cause(error: Exception) -> tuple[Cause, str]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hpo.compress.heal_knobs import Schedule
 from hpo.compress.mezo import mezo_step, shift
-from hpo.compress.training import PADDING, Course, batches, rate_share, split, train
+from hpo.compress.training import PADDING, Course, batches, rate_share, split, train, training
 from hpo.models.text import Corpus
 from hpo.space import Value
 from tests.compress.healing import counting, knobs
@@ -146,6 +146,33 @@ def test_patience_looks_at_the_last_state_too_and_survives_a_bad_end() -> None:
 def test_nothing_checked_as_finite_is_not_sound() -> None:
     weight = nn.Parameter(torch.tensor([3.0]))
     assert not train(course(weight, 4, check=math.inf, patience=5, check_every=2)).is_sound
+
+
+def test_a_course_yields_the_steps_taken_and_ends_as_one_without_a_pause() -> None:
+    whole, paused = (nn.Parameter(torch.tensor([3.0])) for _ in range(2))
+    expected = train(course(whole, 5, learning_rate=0.1))
+    run = training(course(paused, 5, learning_rate=0.1))
+    seen = [(next(run), paused.item()) for _ in range(5)]
+    with pytest.raises(StopIteration) as end:
+        next(run)
+    assert end.value.value == expected
+    assert [steps for steps, _ in seen] == [1, 2, 3, 4, 5]
+    assert len({value for _, value in seen}) == 5
+    assert torch.equal(paused, whole)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "mezo"])
+def test_a_course_closed_early_leaves_its_parameters_frozen_where_they_are(optimiser: str) -> None:
+    weight = nn.Parameter(torch.tensor([3.0]), requires_grad=False)
+    run = training(course(weight, 5, optimiser=optimiser, learning_rate=0.1))
+    trained = [weight.requires_grad]  # nothing is done before it is driven
+    next(run)
+    trained.append(weight.requires_grad)
+    reached = weight.item()
+    run.close()
+    assert [*trained, weight.requires_grad] == [False, True, False]
+    assert weight.grad is None
+    assert weight.item() == reached != 3.0
 
 
 # Text

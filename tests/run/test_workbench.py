@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from hpo.compress.applying import heal_seed
+from hpo.compress.pausing import SHORT_STEPS
 from hpo.compress.planner import plan_of
 from hpo.errors import HpoError, NonFinite, Unsupported
 from hpo.run.job import FIRST_STAGE, Job
 from hpo.run.workbench import Workbench
-from hpo.space import Candidate
-from hpo.trial import Cause
+from hpo.space import Candidate, Value
+from hpo.trial import Cause, Note
 from tests.run.test_launch import study
 
 JOB = Job(1, 1, Candidate.of({"factorise": "mpo", "factorise.bond_dimension": 8}), "")
@@ -73,3 +74,73 @@ def test_the_same_plan_heals_from_the_same_seed(bench: Workbench) -> None:
     one, two = (plan_of(bench.profile, JOB.candidate) for _ in range(2))
     other = plan_of(bench.profile, Candidate.of({"factorise": "mpo", "factorise.bond_dimension": 9}))
     assert heal_seed(one) == heal_seed(two) != heal_seed(other)
+
+
+def test_what_differs_after_the_healing_alone_is_healed_once(
+    short_reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {
+        "factorise": {"type": "choice", "choices": ["whitened_svd"]},
+        "factorise.keep_ratio": {"type": "choice", "choices": [0.5]},
+        "heal": {"type": "choice", "choices": ["fine_tune"]},
+        "heal.steps": {"type": "choice", "choices": [2]},
+        "quantize": {"type": "choice", "choices": ["none", "rtn"]},
+    }
+    made = Workbench(study(space=space).to_mapping())
+    made.setup()
+    whole: dict[str, Value] = {
+        "factorise": "whitened_svd",
+        "factorise.keep_ratio": 0.5,
+        "heal": "fine_tune",
+        "heal.steps": 2,
+    }
+    rounded: dict[str, Value] = {"quantize": "rtn", "quantize.group_size": 0}
+    found = []
+    monkeypatch.setattr("hpo.compress.shared_healing.cache_dir", lambda: tmp_path)
+    for number, values in enumerate((whole, {**whole, **rounded})):
+        job = Job(number, 1, Candidate.of(values), "")
+        assert made.run(job, FIRST_STAGE).failure is None
+        result = made.run(job, "heal")
+        assert result.failure is None
+        found.append(result.notes)
+    assert "heal_shared_run" not in found[0]
+    assert found[1]["heal_shared_run"] == plan_of(made.profile, Candidate.of(whole)).hash
+    assert found[1]["heal_nll_after"] == found[0]["heal_nll_after"]
+
+
+def test_a_long_healing_pauses_to_be_looked_at_and_goes_on(short_reference: Path) -> None:
+    bench = Workbench(study(run={"runner": "in_process"}).to_mapping())
+    bench.setup()
+    heal: dict[str, Value] = {"heal": "fine_tune", "heal.steps": SHORT_STEPS + 3, "heal.learning_rate": 1e-3}
+    job = Job(1, 1, Candidate.of({**JOB.candidate.values, **heal}), "")
+    seen: dict[str, Note] = {}
+    stage, stages = FIRST_STAGE, []
+    while stage:
+        result = bench.run(job, stage)
+        assert result.failure is None
+        seen |= result.notes
+        stages.append(stage)
+        stage = result.following
+    assert stages == ["compress", "screen", "heal", "heal_on", "measure", "time"]
+    assert seen["heal_steps"] == SHORT_STEPS + 3
+    assert float(seen["screen_kl"]) > 0
+    assert 0 < float(seen["heal_nll_short"]) < float(seen["heal_nll_before"])
+
+
+def test_a_healing_that_is_given_up_leaves_the_bench_sound(bench: Workbench) -> None:
+    heal: dict[str, Value] = {"heal": "fine_tune", "heal.steps": SHORT_STEPS + 3}
+    job = Job(1, 1, Candidate.of({**JOB.candidate.values, **heal}), "")
+    assert bench.run(job, FIRST_STAGE).failure is None
+    assert bench.run(job, "heal").following == "heal_on"
+    bench.forget()
+    assert bench.run(JOB, FIRST_STAGE).failure is None
+    assert bench.run(JOB, "screen").notes["screen_kl"] == pytest.approx(
+        float(bench.run(JOB, "screen").notes["screen_kl"])
+    )
+    failure = bench.run(JOB, "heal_on").failure
+    assert failure is not None
+    assert "no healing to go on with" in failure.message
+
+
+def test_the_dense_model_is_not_screened(bench: Workbench) -> None:
+    assert bench.run(Job(0, 1, Candidate(), ""), FIRST_STAGE).following == "measure"

@@ -1,0 +1,104 @@
+"""One healing for all plans that differ only in what comes after it: another rounding costs no second one.
+
+Kept by content, ``<cache>/healings/<model and text>/<plan up to its healing>``, and removed again, the one
+that was used longest ago first, when all of them together take more than `MOST_GIB`.
+"""
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hpo.compress.method import Healed
+from hpo.errors import UsageError
+from hpo.models.cache import MANIFEST, build_once, cache_dir, faults
+
+MOST_GIB = "HPO_HEALINGS_GIB"
+"""Environment variable: how much disk healings may take, in GiB; 20 without it, and 0 keeps none."""
+
+_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class SharedHealing:
+    """A healing in the cache, or one that will be."""
+
+    key: str
+    """Of the model and the calibration text: that of the factor cache."""
+    healed_as: str
+    """Hash of the plan up to its healing."""
+
+    @property
+    def directory(self) -> Path:
+        return cache_dir() / "healings" / self.key / self.healed_as
+
+    def given_to(self, model: nn.Module) -> Healed | None:
+        """Put what was learnt into a freshly compressed model; None, and the model as it was, where there
+        is nothing or it does not fit."""
+        if faults(self.directory):
+            return None
+        try:
+            with safe_open(self.directory / _FILE, framework="pt") as file:
+                metadata = file.metadata()
+                learnt = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError):  # removed by another process in this moment
+            return None
+        state = model.state_dict()
+        if not all(name in state and state[name].shape == tensor.shape for name, tensor in learnt.items()):
+            return None
+        with torch.no_grad():
+            for name, tensor in learnt.items():
+                state[name].copy_(tensor)
+        os.utime(self.directory / MANIFEST)
+        before, after, steps = (metadata[name] for name in ("before", "after", "steps"))
+        return Healed(float(before), float(after), int(steps), shared=self.healed_as)
+
+    def keep(self, model: nn.Module, dense: nn.Module, names: Collection[str], outcome: Healed) -> None:
+        """Keep what a healing has made of a model, as far as it is not the dense model's.
+
+        `names` are those of the model's tensors before it was healed. Where they are others now, nothing is
+        kept: adapters that stay are modules that a freshly compressed model does not have.
+        """
+        most, state = _most_bytes(), model.state_dict()
+        if not most or set(state) != set(names):
+            return
+        # Cloned, since layers may share a tensor and a file holds each by itself.
+        own = {name: tensor.detach().cpu().clone() for name, tensor in _own(state, dense).items()}
+        metadata = {"before": repr(outcome.before), "after": repr(outcome.after), "steps": str(outcome.steps)}
+
+        def fill(directory: Path) -> None:
+            save_file(own, directory / _FILE, metadata)
+
+        build_once(self.directory, fill)
+        _trim(self.directory.parent.parent, most)
+
+
+def _own(state: Mapping[str, Tensor], dense: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that are not in the memory of the dense model's."""
+    shared = {tensor.data_ptr() for tensor in dense.state_dict().values()}
+    return {name: tensor for name, tensor in state.items() if tensor.data_ptr() not in shared}
+
+
+def _most_bytes() -> int:
+    given = os.environ.get(MOST_GIB, "20")
+    try:
+        most = float(given)
+    except ValueError:
+        raise UsageError(f"{MOST_GIB} is {given!r}, which is no number", "give GiB, such as 20") from None
+    return max(int(most * 2**30), 0)
+
+
+def _trim(parent: Path, most_bytes: int) -> None:
+    """Remove entries until the rest takes at most so many bytes, those used longest ago first."""
+    found = sorted(((m.stat().st_mtime, m.parent) for m in parent.glob(f"*/*/{MANIFEST}")), reverse=True)
+    total = 0
+    for _, directory in found:
+        total += sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+        if total > most_bytes:
+            shutil.rmtree(directory, ignore_errors=True)
