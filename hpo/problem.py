@@ -42,6 +42,9 @@ class Problem:
     exact: tuple[str, ...]
     """Metrics among the objectives that `preview` knows exactly."""
     preview: Callable[[Sequence[Candidate]], Preview]
+    tiers: tuple[str, ...] = ()
+    """Notes that a running trial shows before its objectives are measured, in the order it does: cheap signs
+    of what it will come to. Not every trial shows all of them."""
 
     def losses(self, trials: Sequence[Trial]) -> Array:
         """Return (N, M) losses, smaller is better; NaN where a trial has no value."""

@@ -18,6 +18,8 @@ _TABLE: dict[Kind, dict[str, str]] = {
         "sobol": "hpo.search.sobol:SobolSampler",
         "tpe": "hpo.search.optuna_samplers:TpeSampler",
         "bayesian": "hpo.search.bayesian:BayesianSampler",
+        "optuna-gp": "hpo.search.optuna_samplers:OptunaGpSampler",
+        "nsga2": "hpo.search.genetic:Nsga2Sampler",
         "grid": "hpo.search.grid:GridSampler",
     },
     "method": {

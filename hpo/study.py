@@ -108,6 +108,8 @@ class Search(_Part):
     seed: int = Field(default=0, ge=0)
     initial: int = Field(default=8, ge=1)
     """Quasi-random candidates between the anchors and the first model-based one."""
+    stopping: Literal["pareto", "none"] = "pareto"
+    """Whether a trial is stopped before it is measured, once even its optimistic outcome is beaten."""
     first: tuple[dict[str, Value], ...] = ()
     """Candidates to try right after the anchors, each with a value for every active parameter."""
 

@@ -9,6 +9,7 @@ import platform
 import time
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpo.compress.planner import plan_of
 from hpo.problem import Problem
@@ -19,11 +20,15 @@ from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.run.ledger import Ledger, Listener
 from hpo.run.lineage import parent_of
 from hpo.run.runner import Report, Runner
+from hpo.search.botorch_import import importing_botorch
 from hpo.space import Candidate
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Lease, Request, StudyState
 from hpo.study import Study
 from hpo.trial import Cause, LayerRecord, StageTime, Trial, TrialState
+
+if TYPE_CHECKING:
+    from hpo.search.screening import Screening
 
 HOPELESS = 5
 """A study whose first so many trials all fail is stopped."""
@@ -64,6 +69,7 @@ class Coordinator:
         self._setup, self._problem, self._lease = setup, problem, lease
         self._ledger = Ledger(store, lease, problem, listener)
         self._asker = Asker(problem, study.search)
+        self._screening: Screening | None = None
         self._queue: list[Trial] = []
         self._crashes = self._ledger.losses(EventKind.LOST)
         self._exhausted = False
@@ -202,12 +208,25 @@ class Coordinator:
             self._runner.release(job)
             cause, message = result.failure.cause, result.failure.message
             self._ledger.save(trial.failed(cause, message, time.time()), EventKind.FAILED)
+        elif result.following and (why := self._hopeless_trial(trial, result)):
+            self._runner.release(job)
+            self._ledger.save(trial.stopped(why, time.time()), EventKind.STOPPED, {"after": stage.stage})
         elif result.following:
             self._ledger.save(trial, EventKind.STAGE_DONE, {"stage": stage.stage, "seconds": stage.seconds})
             self._runner.submit(job, result.following)
         else:
             self._runner.release(job)
             self._ledger.save(trial.completed(time.time()), EventKind.COMPLETED)
+
+    def _hopeless_trial(self, trial: Trial, result: StageResult) -> str:
+        """Return why a trial is not worth going on with after what its last stage has shown, else nothing."""
+        if self._study.search.stopping == "none" or not set(result.notes) & set(self._problem.tiers):
+            return ""
+        if self._screening is None:
+            with importing_botorch():
+                from hpo.search.screening import Screening
+            self._screening = Screening(self._problem)
+        return self._screening.verdict(self._ledger.trials, trial)
 
     def _lost(self, trial: Trial, report: Report) -> None:
         """Try a trial again whose worker is gone, until its attempts are used."""

@@ -7,6 +7,11 @@ from typing import Any, Self
 from hpo.space import Candidate
 from hpo.trial import Cause, Measurement, Note
 
+SCREEN_KL, HEAL_NLL_SHORT, HEAL_NLL_AFTER = "screen_kl", "heal_nll_short", "heal_nll_after"
+TIERS = (SCREEN_KL, HEAL_NLL_SHORT, HEAL_NLL_AFTER)
+"""Notes of a trial that say, before it is measured, what may come of it: how far the compressed model is from
+the dense one before any healing, and the loss after the first steps of healing and after all of them."""
+
 FIRST_STAGE = "compress"
 """Every job begins here; each result names the stage that follows."""
 

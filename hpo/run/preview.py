@@ -12,6 +12,7 @@ from hpo.compress.profile import Array, ModelProfile
 from hpo.errors import InvalidStudy, Unsupported
 from hpo.measure.energy_model import modelled_energy_mj_per_token
 from hpo.problem import Preview, Problem
+from hpo.run.job import TIERS
 from hpo.space import Candidate
 from hpo.study import Study
 from hpo.trial import Objective
@@ -67,7 +68,7 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
             refusals=tuple(r[3] for r in rows),
         )
 
-    return Problem(study.space, study.objectives, tuple(o.metric for o, _ in losses), preview)
+    return Problem(study.space, study.objectives, tuple(o.metric for o, _ in losses), preview, TIERS)
 
 
 def pool(problem: Problem, count: int = 512) -> tuple[list[Candidate], Preview]:

@@ -43,7 +43,7 @@ from hpo.measure.screen import screen_kl
 from hpo.models.dense import DenseModel, load_model
 from hpo.models.text import Corpus, Role, check_disjoint, read_corpus
 from hpo.run.bench import Setup
-from hpo.run.job import FIRST_STAGE, Failure, Job, StageResult
+from hpo.run.job import FIRST_STAGE, HEAL_NLL_AFTER, HEAL_NLL_SHORT, SCREEN_KL, Failure, Job, StageResult
 from hpo.run.lineage import PARENT
 from hpo.space import Candidate
 from hpo.study import Study
@@ -51,9 +51,6 @@ from hpo.trial import Cause, Measurement, Note
 
 ALWAYS = ("nll", "perplexity", "bits_per_byte", "weight_memory", "parameters", "macs")
 """Measured for every trial, whatever the objectives: cheap, and wanted afterwards."""
-
-SCREEN_KL = "screen_kl"
-"""The note of a trial that says how far the compressed model is from the dense one, before any healing."""
 
 ANCHORS_NEED = (PLAIN,)
 """What the anchors need prepared in every study."""
@@ -230,7 +227,7 @@ class Workbench:
         except StopIteration as end:
             self._healing = None
             return StageResult(stage, 0.0, following="measure", notes=_told(end.value, job.parent))
-        notes = {"heal_nll_short": checked.loss} if math.isfinite(checked.loss) else {}
+        notes = {HEAL_NLL_SHORT: checked.loss} if math.isfinite(checked.loss) else {}
         return StageResult(stage, 0.0, following="heal_on", notes=notes)
 
     def _measure(self, job: Job) -> StageResult:
@@ -293,7 +290,7 @@ def _told(healed: Healed, parent: int | None) -> dict[str, Note]:
     if healed.shared:
         notes["heal_shared_run"] = healed.shared
     if healed.after < float("inf"):
-        notes["heal_nll_after"] = healed.after
+        notes[HEAL_NLL_AFTER] = healed.after
     return notes
 
 

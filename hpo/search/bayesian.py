@@ -1,10 +1,10 @@
 """Model-based search: where the front is expected to grow most."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 
 from hpo.problem import Problem
+from hpo.search.botorch_import import importing_botorch
 from hpo.search.history import start_left
 from hpo.search.outcomes import NoModel
 from hpo.search.sobol import spread
@@ -31,10 +31,8 @@ class BayesianSampler:
         start = spread(problem, history, start_left(history, self.initial, count), seed)
         if len(start) == count:
             return start
-        with warnings.catch_warnings():
-            # linear_operator decorates two functions with what torch 2.13 calls deprecated.
-            warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", DeprecationWarning)
-            from hpo.search.modelled import propose  # BoTorch takes seconds to import
+        with importing_botorch():
+            from hpo.search.modelled import propose
         try:
             return propose(problem, history, start, count, seed)
         except NoModel as reason:

@@ -5,7 +5,7 @@ to locks. So an empty study is filled with the history each time, and thrown awa
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
 
@@ -34,7 +35,10 @@ class Replay:
     history: Sequence[Trial]
     pending: Sequence[Candidate]
     """Under way besides those of the history."""
-    seed: int
+    sampler: BaseSampler
+    """One of Optuna's that has seen no other study."""
+    told: Callable[[Array], Array] = field(default=lambda losses: losses)
+    """What Optuna minimises, (N, K), of losses (N, M), NaN where there are none: the losses, if not said."""
     study: optuna.Study = field(init=False)
     _last: optuna.Trial = field(init=False)
     _verbosity: int = field(init=False)
@@ -42,8 +46,11 @@ class Replay:
     def __enter__(self) -> Self:
         self._verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = _empty_study(len(self.problem.objectives), self.seed)
-        self.study.add_trials(self._replayed())
+        losses = self.problem.losses(self.history)
+        values = self.told(losses)
+        directions = ["minimize"] * values.shape[1]
+        self.study = optuna.create_study(directions=directions, sampler=self.sampler)
+        self.study.add_trials(self._replayed(losses, values))
         return self
 
     def __exit__(
@@ -70,28 +77,28 @@ class Replay:
     def _distributions(self) -> Mapping[str, BaseDistribution]:
         return {name: _distribution(p) for name, p in self.problem.space.parameters.items()}
 
-    def _replayed(self) -> list[FrozenTrial]:
+    def _replayed(self, losses_NM: Array, values_NK: Array) -> list[FrozenTrial]:
         """Return Optuna's form of every trial that it can learn from."""
         bounds = self.problem.bounds(self.history)
         found = [self._frozen(candidate, State.RUNNING) for candidate in self.pending]
-        for trial, losses in zip(self.history, self.problem.losses(self.history), strict=True):
+        for trial, losses, values in zip(self.history, losses_NM, values_NK, strict=True):
             # An anchor outside the space fits none of its distributions.
             if not self.problem.space.contains(trial.candidate):
                 continue
             if not trial.state.is_final:
                 found.append(self._frozen(trial.candidate, State.RUNNING))
             elif trial.state is not TrialState.FAILED:
-                found.append(self._measured(trial, losses, bounds))
+                found.append(self._measured(trial, losses, values, bounds))
             elif blames_candidate(trial):
                 found.append(self._frozen(trial.candidate, State.PRUNED, constraints={"failed": np.inf}))
         return found
 
-    def _measured(self, trial: Trial, losses: Array, bounds: Array) -> FrozenTrial:
+    def _measured(self, trial: Trial, losses: Array, values: Array, bounds: Array) -> FrozenTrial:
         """Return a completed trial, or one with a value missing as pruned: bad, without a number."""
         over = excess(losses, bounds)
         constraints = {str(i): float(over[i]) for i in np.flatnonzero(np.isfinite(over))}
         if trial.state is TrialState.COMPLETED and np.isfinite(losses).all():
-            return self._frozen(trial.candidate, State.COMPLETE, losses.tolist(), constraints)
+            return self._frozen(trial.candidate, State.COMPLETE, values.tolist(), constraints)
         return self._frozen(trial.candidate, State.PRUNED, constraints=constraints)
 
     def _frozen(
@@ -111,12 +118,12 @@ class Replay:
         )
 
 
-def _empty_study(objectives: int, seed: int) -> optuna.Study:
+def tpe(seed: int) -> TPESampler:
+    """Return Optuna's TPE for conditional spaces, without a start of its own."""
     with warnings.catch_warnings():
         # Grouping has been "experimental" since 2021; it is Optuna's one way to conditional spaces.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
-    return optuna.create_study(directions=["minimize"] * objectives, sampler=sampler)
+        return TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
 
 
 def _distribution(parameter: Float | Int | Choice) -> BaseDistribution:

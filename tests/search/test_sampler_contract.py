@@ -1,10 +1,12 @@
 """What `hpo.search.sampler` promises, for every sampler in the registry."""
 
+import json
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hpo import registry
 from hpo.search.generate import sobol
 from hpo.search.grid import GridSampler
 from hpo.search.sampler import Sampler
-from hpo.space import Candidate, Choice, Int, SearchSpace
+from hpo.space import Candidate, Choice, Int, SearchSpace, Value
 from hpo.trial import Cause, Limit, Objective, Trial, TrialState
 from tests.search.problems import Toy, compression, counted, dtlz2, grid, line, plain
 
@@ -89,6 +91,60 @@ def test_the_same_question_has_the_same_answer_after_a_restart(sampler: Sampler,
     first = sampler.ask(toy.problem, history, 2, seed=5)
     fresh = type(sampler)(initial=4).ask(toy.problem, restored, 2, seed=5)  # type: ignore[call-arg]  # not in the protocol
     assert first == fresh
+
+
+RESUMED = """
+import json, sys
+from hpo import registry
+from hpo.trial import Trial
+from tests.search.test_sampler_contract import TOYS, suited
+
+asked = {}
+for toy, histories in json.load(sys.stdin).items():
+    for name, history in histories.items():
+        sampler = registry.load("sampler", name)(initial=4)
+        trials = [Trial.from_mapping(trial) for trial in history]
+        found = sampler.ask(suited(TOYS[toy], sampler).problem, trials, 2, 5)
+        asked.setdefault(toy, {})[name] = [dict(candidate.values) for candidate in found]
+print(json.dumps(asked))
+"""
+"""Asks every sampler about the histories that it reads, as a study does that was killed and goes on."""
+
+Answers = Mapping[str, Mapping[str, list[Mapping[str, Value]]]]
+
+
+@pytest.fixture(scope="module")
+def resumed() -> Answers:
+    """Return what another process proposes, by toy and sampler."""
+    histories = {
+        toy: {
+            name: [t.to_mapping() for t in midway(suited(TOYS[toy], registry.load("sampler", name)()))]
+            for name in registry.names("sampler")
+        }
+        for toy in TOYS
+    }
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RESUMED],
+        input=json.dumps(histories),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    answers: Answers = json.loads(found.stdout)
+    return answers
+
+
+@pytest.mark.parametrize("name", registry.names("sampler"))
+@pytest.mark.parametrize("where", TOYS)
+def test_a_killed_and_resumed_study_goes_on_as_if_never_stopped(
+    name: str, where: str, resumed: Answers
+) -> None:
+    made: Sampler = registry.load("sampler", name)(initial=4)
+    toy = suited(TOYS[where], made)
+    asked = made.ask(toy.problem, midway(toy), 2, seed=5)
+    assert len(asked) == 2
+    assert [dict(candidate.values) for candidate in asked] == resumed[where][name]
 
 
 @pytest.mark.parametrize("name", DRAWING)
@@ -190,13 +246,13 @@ def test_a_sampler_is_made_without_arguments_and_says_what_it_is(name: str) -> N
     made = registry.load("sampler", name)()
     assert made.summary
     assert "\n" not in made.summary
+    assert len(made.summary) <= 92, "too long for a line of `hpo list samplers`"
 
 
 def test_listing_samplers_loads_no_heavy_package() -> None:
     code = (
         "import sys; from hpo import registry; "
-        "names = ('sobol', 'tpe', 'bayesian', 'grid'); "
-        "[registry.load('sampler', name)().summary for name in names]; "
+        "[registry.load('sampler', name)().summary for name in registry.names('sampler')]; "
         "print([heavy for heavy in ('torch', 'botorch', 'optuna') if heavy in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

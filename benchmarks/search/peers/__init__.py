@@ -1,0 +1,1 @@
+"""Samplers of other packages, each by its public interface and with its own defaults."""
