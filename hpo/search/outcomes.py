@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo.pareto import Frame, nondominated
-from hpo.problem import Problem
+from hpo.problem import Problem, dense_trial
 from hpo.trial import Trial, TrialState
 
 Array = NDArray[np.float64]
@@ -23,10 +23,11 @@ class Scale:
     """A reversible map from the losses of one objective to numbers of mean 0 and spread 1.
 
     Positive losses go through a logarithm where that makes them more symmetric (latencies, perplexities
-    of broken models). What lies beyond the reference is drawn in, slope 1 at the reference and
-    logarithmic beyond: a perplexity of a million counts as bad, keeps its rank, and leaves the fit to
-    the models that matter. (The best quarter is never drawn in, for where all is beyond the reference
-    there is still something to learn.)
+    of broken models). Where the dense model is the best there is, as in perplexity, the logarithm is of what
+    is lost against it: damages multiply, and the differences that matter are those near the dense model. What
+    lies beyond the reference is drawn in, slope 1 at the reference and logarithmic beyond: a perplexity of a
+    million counts as bad, keeps its rank, and leaves the fit to the models that matter. (The best quarter is
+    never drawn in, for where all is beyond the reference there is still something to learn.)
     """
 
     log: bool
@@ -36,29 +37,51 @@ class Scale:
     """The unit in which it is counted from there."""
     centre: float
     spread: float
+    floor: float = 0.0
+    """What is taken off before the logarithm."""
 
     @classmethod
-    def of(cls, losses: Array, reference: float) -> Self:
-        """Return the scale for losses (N,), finite ones; N at least 1."""
-        log = bool(losses.min() > 0 and reference > 0) and _skew(np.log(losses)) < _skew(losses)
-        seen = np.log(losses) if log else losses
-        edge = max(float(np.log(reference) if log else reference), float(np.quantile(seen, 0.25)))
+    def of(cls, losses: Array, reference: float, dense: float = np.nan) -> Self:
+        """Return the scale for losses (N,), finite ones; N at least 1. `dense` is the dense model's."""
+        log, floor = _shape(losses, reference, dense)
+        seen = np.log(losses - floor) if log else losses
+        edge = float(np.log(reference - floor) if log else reference)
+        edge = max(edge, float(np.quantile(seen, 0.25)))
         low, high = float(seen.min()), float(seen.max())
         width = max(edge - low, 0.01 * (high - low), 1e-9 * max(1.0, abs(edge)))
         drawn = _draw_in(seen, edge, width)
         spread = float(drawn.std())
-        return cls(log, edge, width, float(drawn.mean()), spread if spread > 1e-12 * width else 1.0)
+        centre, unit = float(drawn.mean()), spread if spread > 1e-12 * width else 1.0
+        return cls(log, edge, width, centre, unit, floor)
 
     def forward(self, losses: Array) -> Array:
-        seen = np.log(losses) if self.log else losses
+        seen = np.log(losses - self.floor) if self.log else losses
         return (_draw_in(seen, self.edge, self.width) - self.centre) / self.spread
 
     def backward(self, outcomes: Array) -> Array:
         drawn = outcomes * self.spread + self.centre
         beyond = np.expm1(np.clip((drawn - self.edge) / self.width, 0.0, _FAR))
         seen = np.minimum(drawn, self.edge) + self.width * beyond
-        return cast(Array, np.exp(np.minimum(seen, _LARGEST)) if self.log else seen)
+        return np.exp(np.minimum(seen, _LARGEST)) + self.floor if self.log else seen
 
+
+def _shape(losses: Array, reference: float, dense: float) -> tuple[bool, float]:
+    """Return whether a logarithm is taken, and what off before it: whatever leaves the least skew."""
+    if losses.min() <= 0 or reference <= 0:
+        return False, 0.0
+    shapes = [(False, 0.0), (True, 0.0)]
+    least = float(losses.min())
+    typical = float(np.median(losses)) - least
+    if typical > 0 and dense <= least + _AS_GOOD * typical:
+        floor = min(dense, least) - _BELOW * typical
+        if 0 < floor < reference:
+            shapes.append((True, floor))
+    return min(shapes, key=lambda shape: _skew(np.log(losses - shape[1]) if shape[0] else losses))
+
+
+_AS_GOOD, _BELOW = 0.02, 0.05
+"""How near to the best the dense model must be to count as the best there is, and how far below both the
+floor lies, in units of what the median loses against the best."""
 
 _FAR = 50.0
 _LARGEST = 500.0
@@ -75,6 +98,12 @@ def _skew(values: Array) -> float:
     centred = values - values.mean()
     spread = float(np.sqrt((centred**2).mean()))
     return 0.0 if spread == 0 else abs(float((centred**3).mean())) / spread**3
+
+
+def dense_losses(problem: Problem, history: Sequence[Trial]) -> Array:
+    """Return the losses of the dense model, shape (M,); NaN where it has none or there is no such trial."""
+    dense = dense_trial(history)
+    return np.full(len(problem.objectives), np.nan) if dense is None else problem.losses([dense])[0]
 
 
 def box(problem: Problem, history: Sequence[Trial]) -> Frame:

@@ -19,7 +19,7 @@ from hpo.pareto import Frame
 from hpo.problem import Problem
 from hpo.search.history import blames_candidate
 from hpo.search.inputs import Inputs
-from hpo.search.outcomes import NoModel, Scale
+from hpo.search.outcomes import NoModel, Scale, dense_losses
 from hpo.search.pool import Pool, previewed
 from hpo.trial import Trial, TrialState
 
@@ -120,13 +120,14 @@ class Surrogate:
         inputs = Inputs.of(problem.space, known.joined(pool))
         rows, losses = inputs.rows(known), problem.losses(told)
         metrics = [objective.metric for objective in problem.objectives]
+        dense = dense_losses(problem, history)
         models = {}
         for place, metric in enumerate(metrics):
             if metric not in problem.exact:
                 has = np.isfinite(losses[:, place])
                 if not has.any():
                     raise NoModel(f"no trial has a value for {metric}")
-                scale = Scale.of(losses[has, place], frame.reference[place])
+                scale = Scale.of(losses[has, place], frame.reference[place], dense[place])
                 models[place] = fit(rows[has], scale.forward(losses[has, place])), scale
         exact = tuple(metrics.index(metric) for metric in problem.exact)
         return cls(inputs, models, exact, _success(problem, history, inputs, rows))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpo.pareto import Frame
 from hpo.problem import Problem
 from hpo.search.inputs import Inputs
-from hpo.search.outcomes import NoModel, Scale
+from hpo.search.outcomes import NoModel, Scale, dense_losses
 from hpo.search.pool import Pool, previewed
 from hpo.search.surrogate import fit, reproducible
 from hpo.trial import Trial, TrialState
@@ -90,13 +90,13 @@ class Forecaster:
         # The upper quarter is drawn in: what is broken is broken, and leaves the fit to the rest.
         tiers = tuple(Scale.of(column, float(np.quantile(column, 0.75))) for column in values.T)
         rows = np.hstack([inputs.rows(pool), _scaled(values, tiers)])
-        losses = problem.losses(told)
+        losses, dense = problem.losses(told), dense_losses(problem, history)
         models = {}
         with reproducible(0):
             for place, objective in enumerate(problem.objectives):
                 has = np.isfinite(losses[:, place])
                 if objective.metric not in problem.exact and has.sum() >= FEWEST:
-                    scale = Scale.of(losses[has, place], frame.reference[place])
+                    scale = Scale.of(losses[has, place], frame.reference[place], dense[place])
                     outcomes = scale.forward(losses[has, place])
                     model = fit(rows[has], outcomes)
                     models[place] = model, scale, _left_out(model, outcomes)

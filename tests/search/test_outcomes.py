@@ -38,6 +38,23 @@ def test_a_logarithm_is_taken_where_it_makes_losses_more_symmetric() -> None:
     assert not Scale.of(np.array([-1.0, 10.0, 1000.0]), 1e4).log
 
 
+def test_where_the_dense_model_is_the_best_what_is_lost_against_it_counts() -> None:
+    # lost: 0.1, 0.4, 1.6 and 6.4 of a median of 1; evenly spaced as logarithms once a little is taken off
+    values = 5 + np.array([0.0, 0.1, 0.4, 1.6, 6.4])
+    scale = Scale.of(values, 20.0, dense=5.0)
+    assert scale.log
+    assert scale.floor == pytest.approx(5 - 0.05 * 0.4)
+    assert scale.backward(scale.forward(values)) == pytest.approx(values)
+    gaps = np.diff(scale.forward(values))
+    assert gaps[-1] == pytest.approx(gaps[-2], rel=0.1)
+
+
+@pytest.mark.parametrize("dense", [np.nan, 5.5])
+def test_a_dense_model_that_is_not_the_best_is_no_floor(dense: float) -> None:
+    values = 5 + np.array([0.0, 0.1, 0.4, 1.6, 6.4])
+    assert Scale.of(values, 20.0, dense).floor == 0.0
+
+
 def test_a_catastrophe_leaves_the_scale_to_the_others() -> None:
     good = np.array([20.0, 25.0, 30.0, 40.0, 55.0])
     with_wreck = np.append(good, 1e9)
