@@ -13,7 +13,7 @@ from hpo.run.bench import Setup
 from hpo.run.job import FIRST_STAGE, Failure, Job, StageResult
 from hpo.space import Candidate
 from hpo.study import Study
-from hpo.trial import Cause, Measurement
+from hpo.trial import Cause, Measurement, Note
 
 STAGES = (FIRST_STAGE, "measure", "time")
 
@@ -37,7 +37,7 @@ def x_of(candidate: Candidate) -> float:
     return float(candidate.values.get("x", 1.0))
 
 
-def problem(of: Study) -> Problem:
+def problem(of: Study, tiers: tuple[str, ...] = ()) -> Problem:
     def preview(candidates: Any) -> Preview:
         xs = np.array([x_of(c) for c in candidates]).reshape(-1, 1)
         plans = tuple("dense" if c.is_dense else f"{x_of(c):.6f}" for c in candidates)
@@ -46,11 +46,13 @@ def problem(of: Study) -> Problem:
         )
         return Preview(exact=1000 * xs, features=xs, plans=known, refusals=tuple("" for _ in candidates))
 
-    return Problem(of.space, of.objectives, ("weight_memory",), preview)
+    return Problem(of.space, of.objectives, ("weight_memory",), preview, tiers)
 
 
 class ToyBench:
     """perplexity = 1 + (1 - x)^2, weight_memory = 1000 x; misbehaves as the document's faults say.
+
+    The first stage gives the square away in a note, ``glimpse``.
 
     Faults (keys of ``document["faults"]``): trial number -> ``nan``, ``raise``, ``die`` (once: the
     first attempt only) or ``die-always``, ``hang``; ``*`` for every trial; ``slow`` seconds a stage.
@@ -80,7 +82,8 @@ class ToyBench:
                 cause = Cause.NOT_A_NUMBER if fault == "nan" else Cause.ERROR
                 return StageResult(stage, 0.01, failure=Failure(cause, f"told to {fault}"))
         following = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else ""
-        return StageResult(stage, 0.01, following, tuple(self._measured(job, stage)))
+        notes: dict[str, Note] = {"glimpse": (1 - x_of(job.candidate)) ** 2} if stage == FIRST_STAGE else {}
+        return StageResult(stage, 0.01, following, tuple(self._measured(job, stage)), notes)
 
     def _measured(self, job: Job, stage: str) -> list[Measurement]:
         x = x_of(job.candidate)

@@ -28,21 +28,29 @@ def store(tmp_path: Path) -> Any:
 
 
 def coordinate(
-    store: Store, study: Study, runner: Runner, listener: Listener = lambda kind, trial: None
+    store: Store,
+    study: Study,
+    runner: Runner,
+    listener: Listener = lambda kind, trial: None,
+    tiers: tuple[str, ...] = (),
 ) -> Outcome:
     """Create the study if need be, and run it to its end."""
-    return coordinator(store, study, runner, listener).run()
+    return coordinator(store, study, runner, listener, tiers).run()
 
 
 def coordinator(
-    store: Store, study: Study, runner: Runner, listener: Listener = lambda kind, trial: None
+    store: Store,
+    study: Study,
+    runner: Runner,
+    listener: Listener = lambda kind, trial: None,
+    tiers: tuple[str, ...] = (),
 ) -> Coordinator:
     setup = runner.start()
     now = time.time()
     if not any(s.name == study.name for s in store.studies()):
         store.create_study(study, {}, now)
     lease = store.acquire(study.name, owner_name(), 30.0, now)
-    return Coordinator(store, study, runner, setup, benches.problem(study), lease, listener)
+    return Coordinator(store, study, runner, setup, benches.problem(study, tiers), lease, listener)
 
 
 def in_process(study: Study, **faults: Any) -> InProcessRunner:
