@@ -31,6 +31,9 @@ class Preview:
     features: Array
     plans: tuple[str, ...]
     refusals: tuple[str, ...]
+    shared: tuple[str, ...] = ()
+    """N keys of work that trials with equal keys do only once, such as a healing; an empty key is no such
+    work. Left out where a problem knows of none."""
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ def _preview(
             features=np.array(seen).reshape(len(candidates), len(features)),
             plans=plans,
             refusals=tuple(refusal(candidate) for candidate in candidates),
+            shared=tuple(_shared(rows[c]) if p else "" for c, p in zip(candidates, plans, strict=True)),
         )
 
     return preview

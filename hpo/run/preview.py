@@ -50,14 +50,14 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
     width = len(features_of(profile, plan_of(profile, Candidate())))
 
     @lru_cache(maxsize=_REMEMBERED)
-    def row(candidate: Candidate) -> tuple[Array, Array, str, str]:
+    def row(candidate: Candidate) -> tuple[Array, Array, str, str, str]:
         try:
             plan = plan_of(profile, candidate)
         except Unsupported as error:
             nothing = np.full(len(losses), np.nan)
-            return nothing, np.full(width, np.nan), "", str(error)
+            return nothing, np.full(width, np.nan), "", str(error), ""
         values = np.array([o.loss(of(plan)) for o, of in losses])
-        return values, features_of(profile, plan), plan.hash, ""
+        return values, features_of(profile, plan), plan.hash, "", plan.healed_as
 
     def preview(candidates: Sequence[Candidate]) -> Preview:
         rows = [row(candidate) for candidate in candidates]
@@ -66,6 +66,7 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
             features=np.array([r[1] for r in rows]).reshape(len(rows), width),
             plans=tuple(r[2] for r in rows),
             refusals=tuple(r[3] for r in rows),
+            shared=tuple(r[4] for r in rows),
         )
 
     return Problem(study.space, study.objectives, tuple(o.metric for o, _ in losses), preview, TIERS)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from hpo.pareto import Frame, nondominated
 from hpo.problem import Problem
 from hpo.search.acquisition import MANY_OBJECTIVES, hypervolume_improvement, scalar_improvement, shortfall
+from hpo.search.cost import Cost
 from hpo.search.generate import children
-from hpo.search.outcomes import box
+from hpo.search.outcomes import NoModel, box
 from hpo.search.pool import Gate, Pool, fresh, previewed
 from hpo.search.surrogate import Surrogate, reproducible
 from hpo.space import Candidate
@@ -42,9 +43,10 @@ def propose(
         frame = box(problem, history)
         pool = _pool(gate.without(chosen), history, rng)
         surrogate = Surrogate.of(problem, history, frame, pool) if len(pool) else None
+        cost = _cost(problem, history, surrogate) if surrogate is not None else None
         while surrogate and len(pool):
             weights = rng.dirichlet(np.ones(len(problem.objectives)))
-            judge = _Judge(surrogate, frame, known.joined(chosen), weights, rng)
+            judge = _Judge(surrogate, cost, frame, known.joined(chosen), weights, rng)
             chosen = chosen.joined(_best(judge, gate.without(chosen).without(pool), pool, rng))
             if len(chosen) == count:
                 break
@@ -55,6 +57,8 @@ def propose(
 @dataclass(frozen=True)
 class _Judge:
     surrogate: Surrogate
+    cost: Cost | None
+    """None: all candidates are taken to cost the same."""
     frame: Frame
     known: Pool
     """Completed trials and those under way."""
@@ -72,7 +76,16 @@ class _Judge:
         else:
             gains = scalar_improvement(before, points, self.weights)
         chances = self.surrogate.chances(pool)
-        return gains * chances if gains.max() > 0 else chances - 1 - shortfall(before, points)
+        if gains.max() <= 0:
+            return chances - 1 - shortfall(before, points)
+        return gains * chances / (1.0 if self.cost is None else self.cost.seconds(pool))
+
+
+def _cost(problem: Problem, history: Sequence[Trial], surrogate: Surrogate) -> Cost | None:
+    try:
+        return Cost.of(problem, history, surrogate.inputs)
+    except NoModel:
+        return None
 
 
 def _best(judge: _Judge, gate: Gate, pool: Pool, rng: np.random.Generator) -> Pool:

@@ -32,12 +32,15 @@ class Pool:
     features: Array
     """(N, F)."""
     plans: tuple[str, ...]
+    shared: tuple[str, ...]
+    """Keys of work that is done once for all that share it; empty where there is none."""
 
     @classmethod
     def of(cls, problem: Problem, candidates: Sequence[Candidate]) -> Self:
         """Preview `candidates` and leave out those that are refused."""
         preview = problem.preview(candidates)
-        found = cls(tuple(candidates), preview.exact, preview.features, preview.plans)
+        shared = preview.shared or ("",) * len(candidates)
+        found = cls(tuple(candidates), preview.exact, preview.features, preview.plans, shared)
         known = np.array([bool(plan) for plan in preview.plans], dtype=bool)
         return found.take(np.flatnonzero(known & np.isfinite(preview.exact).all(axis=1)))
 
@@ -53,6 +56,7 @@ class Pool:
             exact=self.exact[index],
             features=self.features[index],
             plans=tuple(self.plans[i] for i in index),
+            shared=tuple(self.shared[i] for i in index),
         )
 
     def first(self, count: int) -> Self:
@@ -69,6 +73,7 @@ class Pool:
             exact=np.vstack([self.exact, other.exact]),
             features=np.vstack([self.features, other.features]),
             plans=self.plans + other.plans,
+            shared=self.shared + other.shared,
         )
 
 
