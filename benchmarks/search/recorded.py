@@ -45,7 +45,9 @@ def recorded() -> Simulation:
 def simulation(study: Study, table: pd.DataFrame) -> Simulation:
     """Return the search problem of a table and the study it was recorded for."""
     records = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
-    rows = {Candidate.of(json.loads(row["values"])): row for row in records}
+    rows: dict[Candidate, Mapping[str, Any]] = {}
+    for row in records:  # anchors stand first, and may be of the space
+        rows.setdefault(Candidate.of(json.loads(row["values"])), row)
     features = sorted((c for c in table.columns if c.startswith("feature_")), key=lambda c: int(c[8:]))
     problem = Problem(study.space, study.objectives, EXACT, _preview(rows, features), tuple(SHOWN))
     anchors = tuple(

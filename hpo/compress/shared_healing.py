@@ -6,7 +6,8 @@ that was used longest ago first, when all of them together take more than `MOST_
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class SharedHealing:
         with torch.no_grad():
             for name, tensor in learnt.items():
                 state[name].copy_(tensor)
-        os.utime(self.directory / MANIFEST)
+        with suppress(OSError):  # removed meanwhile: what was read is whole all the same
+            os.utime(self.directory / MANIFEST)
         before, after, steps = (metadata[name] for name in ("before", "after", "steps"))
         return Healed(float(before), float(after), int(steps), shared=self.healed_as)
 
@@ -95,10 +97,20 @@ def _most_bytes() -> int:
 
 
 def _trim(parent: Path, most_bytes: int) -> None:
-    """Remove entries until the rest takes at most so many bytes, those used longest ago first."""
-    found = sorted(((m.stat().st_mtime, m.parent) for m in parent.glob(f"*/*/{MANIFEST}")), reverse=True)
+    """Remove entries until the rest takes at most so many bytes, those used longest ago first.
+
+    Other processes add and remove entries meanwhile: what is gone by the time it is looked at takes no room.
+    """
     total = 0
-    for _, directory in found:
-        total += sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+    for _, size, directory in sorted(_entries(parent), reverse=True):
+        total += size
         if total > most_bytes:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _entries(parent: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield when each entry was used last, its bytes and its directory; what is being built is no entry."""
+    for manifest in parent.glob(f"*/[!.]*/{MANIFEST}"):
+        with suppress(OSError):
+            files = [path for path in manifest.parent.iterdir() if path.is_file()]
+            yield manifest.stat().st_mtime, sum(path.stat().st_size for path in files), manifest.parent

@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks.search import race as race_module
 from benchmarks.search.race import race
+from benchmarks.search.recorded import recorded
 from benchmarks.search.recorded import simulation as recorded_simulation
 from benchmarks.search.simulation import Answer, Simulation
+from hpo.search.generate import everything
 from hpo.space import Candidate
 from hpo.study import Study
 from hpo.trial import Cause, StageTime, Trial, TrialState
@@ -148,3 +150,23 @@ def test_all_that_was_recorded_comes_to_a_hypervolume_of_one() -> None:
     history = [*made.start(), made.trial(1, Candidate.of({"quantize": "rtn"}), "someone")]
     assert made.hypervolumes(history)[-1] == pytest.approx(1.0)
     assert made.hypervolumes(history)[0] < 1.0
+
+
+def test_the_recorded_table_is_whole_and_its_search_is_not_over_at_the_start() -> None:
+    made = recorded()
+    candidates = list(everything(made.problem.space))
+    preview = made.problem.preview(candidates)
+    plans = [plan for plan in preview.plans if plan]
+    assert len(candidates) == 3024
+    assert len(set(plans)) >= 2000
+    assert all(bool(plan) != bool(why) for plan, why in zip(preview.plans, preview.refusals, strict=True))
+    assert np.isfinite(preview.exact[[bool(plan) for plan in preview.plans]]).all()
+    anchors = [origin.partition(":")[2] for origin, _ in made.anchors]
+    assert anchors == ["dense", "int8", "int4", "svd", "smallest", "largest"]
+    assert 0.1 < made.hypervolumes(made.start())[-1] < 0.5
+    planned = (c for c, plan in zip(candidates, preview.plans, strict=True) if plan)
+    healed = made.truth(
+        next(c for c in planned if "distil" in c.values.values() and "modegpt" in c.values.values())
+    )
+    assert healed.shared
+    assert {"screen_kl", "heal_nll_after"} <= set(healed.notes)

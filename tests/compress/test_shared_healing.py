@@ -144,3 +144,19 @@ def test_a_model_that_it_does_not_fit_is_left_alone(base: Profiler) -> None:
     before = small.logits(model)
     assert SharedHealing(base.store.key, plan.healed_as).given_to(model) is None
     assert torch.equal(small.logits(model), before)
+
+
+def test_what_others_are_building_or_removing_is_let_be(
+    base: Profiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(base, asked("factors"), share=True)
+    (entry,) = kept()
+    building = entry.with_name(".another.tmp-x")
+    building.mkdir()
+    (building / "manifest.json").write_text("{}")
+    (entry.with_name("gone")).mkdir()
+    (entry.with_name("gone") / "manifest.json").symlink_to(tmp_path / "removed in this moment")
+    monkeypatch.setenv(MOST_GIB, "1e-9")  # room for nothing
+    made(base, asked("factors", **{"heal.steps": 4}), share=True)
+    assert building.exists()
+    assert not entry.exists()
