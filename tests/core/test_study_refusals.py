@@ -98,7 +98,7 @@ WRONG: dict[str, tuple[Path, object, Path, str, str]] = {
     ),
     "an unknown sampler": (
         ("search",), {"sampler": "bayes"}, ("search", "sampler"), "unknown sampler 'bayes'",
-        "did you mean 'bayesian'? allowed: bayesian, grid, sobol, tpe",
+        "did you mean 'bayesian'? allowed: bayesian, grid, nsga2, optuna-gp, sobol, tpe",
     ),
     "a first candidate with a list for a value": (
         ("search",), {"first": [{"factorise": ["svd"]}]}, ("search", "first", 0, "factorise"),
