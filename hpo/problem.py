@@ -34,6 +34,9 @@ class Preview:
     shared: tuple[str, ...] = ()
     """N keys of work that trials with equal keys do only once, such as a healing; an empty key is no such
     work. Left out where a problem knows of none."""
+    guesses: Array | None = None
+    """(N, G) rough guesses of measured objectives, smaller is better, in no unit: good enough to begin with,
+    when nothing has been measured. Left out where a problem has none."""
 
 
 @dataclass(frozen=True)

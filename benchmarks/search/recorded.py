@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.search.simulation import Answer, Simulation
+from hpo.compress.features import damage_of
 from hpo.pareto import nondominated
 from hpo.problem import Preview, Problem
 from hpo.space import Candidate
@@ -25,6 +26,8 @@ from hpo.study_file import read_study
 from hpo.trial import Cause, Note, StageTime
 
 DATA = Path(__file__).parents[1] / "data"
+DAMAGE = 4
+"""The last of the features that tell of damage; see `hpo.compress.features`."""
 STAGES = ("compress", "screen", "heal", "heal_on", "round", "measure", "time")
 SHOWN = {"screen_kl": "screen", "heal_nll_short": "heal", "heal_nll_after": "heal_on"}
 """Tier -> the stage that shows it, of a healing that pauses."""
@@ -105,9 +108,11 @@ def _preview(
         none = np.full(len(EXACT), np.nan), np.full(len(features), np.nan)
         exact = [exact_row[c] if p else none[0] for c, p in zip(candidates, plans, strict=True)]
         seen = [feature_row[c] if p else none[1] for c, p in zip(candidates, plans, strict=True)]
+        known = np.array(seen).reshape(len(candidates), len(features))
         return Preview(
             exact=np.array(exact).reshape(len(candidates), len(EXACT)),
-            features=np.array(seen).reshape(len(candidates), len(features)),
+            features=known,
+            guesses=damage_of(known) if len(features) > DAMAGE else None,
             plans=plans,
             refusals=tuple(refusal(candidate) for candidate in candidates),
             shared=tuple(_shared(rows[c]) if p else "" for c, p in zip(candidates, plans, strict=True)),

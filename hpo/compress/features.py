@@ -38,5 +38,12 @@ def features(profile: ModelProfile, plan: Plan, damage: Array) -> Array:
     )
 
 
+def damage_of(features_NF: Array) -> Array:
+    """Return the predicted damage to the whole model, (N, 1), from rows of `features`: the root mean square
+    of that to attention and that to the MLP."""
+    found: Array = np.sqrt(np.square(features_NF[:, 3:5]).mean(axis=1, keepdims=True))
+    return found
+
+
 def _root_mean(squared: Array) -> float:
     return float(np.sqrt(squared.mean())) if len(squared) else 0.0

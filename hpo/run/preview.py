@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from hpo.compress.cache_shapes import kv_cache_bytes
+from hpo.compress.features import damage_of
 from hpo.compress.plan import Plan
 from hpo.compress.planner import features_of, plan_of
 from hpo.compress.profile import Array, ModelProfile
@@ -61,11 +62,13 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
 
     def preview(candidates: Sequence[Candidate]) -> Preview:
         rows = [row(candidate) for candidate in candidates]
+        features = np.array([r[1] for r in rows]).reshape(len(rows), width)
         return Preview(
             exact=np.array([r[0] for r in rows]).reshape(len(rows), len(losses)),
-            features=np.array([r[1] for r in rows]).reshape(len(rows), width),
+            features=features,
             plans=tuple(r[2] for r in rows),
             refusals=tuple(r[3] for r in rows),
+            guesses=damage_of(features),
             shared=tuple(r[4] for r in rows),
         )
 

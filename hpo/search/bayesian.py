@@ -8,6 +8,7 @@ from hpo.search.botorch_import import importing_botorch
 from hpo.search.history import start_left
 from hpo.search.outcomes import NoModel
 from hpo.search.sobol import spread
+from hpo.search.start import opening
 from hpo.space import Candidate
 from hpo.trial import Trial
 
@@ -28,7 +29,7 @@ class BayesianSampler:
         self.initial = initial
 
     def ask(self, problem: Problem, history: Sequence[Trial], count: int, seed: int) -> list[Candidate]:
-        start = spread(problem, history, start_left(history, self.initial, count), seed)
+        start = opening(problem, history, start_left(history, self.initial, count), seed)
         if len(start) == count:
             return start
         with importing_botorch():

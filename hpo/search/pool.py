@@ -32,6 +32,8 @@ class Pool:
     features: Array
     """(N, F)."""
     plans: tuple[str, ...]
+    guesses: Array
+    """(N, G)."""
     shared: tuple[str, ...]
     """Keys of work that is done once for all that share it; empty where there is none."""
 
@@ -39,8 +41,15 @@ class Pool:
     def of(cls, problem: Problem, candidates: Sequence[Candidate]) -> Self:
         """Preview `candidates` and leave out those that are refused."""
         preview = problem.preview(candidates)
-        shared = preview.shared or ("",) * len(candidates)
-        found = cls(tuple(candidates), preview.exact, preview.features, preview.plans, shared)
+        none = np.empty((len(candidates), 0))
+        found = cls(
+            tuple(candidates),
+            preview.exact,
+            preview.features,
+            preview.plans,
+            none if preview.guesses is None else preview.guesses,
+            preview.shared or ("",) * len(candidates),
+        )
         known = np.array([bool(plan) for plan in preview.plans], dtype=bool)
         return found.take(np.flatnonzero(known & np.isfinite(preview.exact).all(axis=1)))
 
@@ -56,6 +65,7 @@ class Pool:
             exact=self.exact[index],
             features=self.features[index],
             plans=tuple(self.plans[i] for i in index),
+            guesses=self.guesses[index],
             shared=tuple(self.shared[i] for i in index),
         )
 
@@ -73,6 +83,7 @@ class Pool:
             exact=np.vstack([self.exact, other.exact]),
             features=np.vstack([self.features, other.features]),
             plans=self.plans + other.plans,
+            guesses=np.vstack([self.guesses, other.guesses]),
             shared=self.shared + other.shared,
         )
 

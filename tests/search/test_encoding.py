@@ -98,6 +98,7 @@ def test_inputs_add_features_and_exact_losses_on_a_log_scale_and_drop_what_never
         exact=np.array([[1.0, 0.0], [10.0, -1.0], [100.0, 1.0]]),
         features=np.array([[0.3, 7.0], [0.2, 7.0], [0.1, 7.0]]),
         plans=("a", "b", "c"),
+        guesses=np.empty((3, 0)),
         shared=("", "", ""),
     )
     rows = Inputs.of(space, pool).rows(pool)

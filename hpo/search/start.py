@@ -1,0 +1,60 @@
+"""Where a search begins: by what plans let one guess, and spread out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo.pareto import nondominated
+from hpo.problem import Problem
+from hpo.search.pool import Gate, Pool, fresh, previewed
+from hpo.search.sobol import spread
+from hpo.space import Candidate
+from hpo.trial import Trial
+
+Array = NDArray[np.float64]
+
+_POOL = 512
+"""Quasi-random candidates among which the promising ones are looked for."""
+
+
+def opening(problem: Problem, history: Sequence[Trial], count: int, seed: int) -> list[Candidate]:
+    """Return `count` candidates to begin a search with, fewer only if there are no more.
+
+    Every other one is quasi-random. The rest are promising: on the front of what is guessed and what is
+    exact, each as far as can be, in the exact objectives, from all that have been tried. Where a problem has
+    no guesses or no exact objectives, all are quasi-random.
+    """
+    chosen: list[Candidate] = []
+    pending = list(history)
+    for _ in range(count):
+        asked = len(pending)
+        found = _promising(problem, pending, seed) if asked % 2 else []
+        found = found or spread(problem, pending, 1, seed)
+        if not found:
+            break
+        chosen += found
+        pending.append(Trial(asked, found[0], "start", problem.preview(found).plans[0]))
+    return chosen
+
+
+def _promising(problem: Problem, history: Sequence[Trial], seed: int) -> list[Candidate]:
+    pool = fresh(Gate.of(problem, history), _POOL, seed)
+    if not len(pool) or not pool.guesses.shape[1] or not pool.exact.shape[1]:
+        return []
+    pool = pool.take(np.flatnonzero(nondominated(np.hstack([pool.guesses, pool.exact]))))
+    tried = previewed(problem, history)[1]
+    rows, theirs = _scaled(pool, pool.joined(tried)), _scaled(tried, pool.joined(tried))
+    if not len(theirs):
+        return [pool.candidates[0]]
+    nearest = np.linalg.norm(rows[:, None] - theirs, axis=2).min(axis=1)
+    return [pool.candidates[int(np.argmax(nearest))]]
+
+
+def _scaled(pool: Pool, among: Pool) -> Array:
+    """Return exact losses, (N, E), in shares of their range, on a log scale where they are positive."""
+    log = (among.exact > 0).all(axis=0)
+    seen, every = (np.log(p.exact, where=log, out=p.exact.copy()) for p in (pool, among))
+    low, high = every.min(axis=0), every.max(axis=0)
+    found: Array = (seen - low) / np.where(high > low, high - low, 1.0)
+    return found
