@@ -9,6 +9,7 @@ functions: whoever reads the store needs them without a space or a preview.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -51,6 +52,8 @@ class Problem:
     tiers: tuple[str, ...] = ()
     """Notes that a running trial shows before its objectives are measured, in the order it does: cheap signs
     of what it will come to. Not every trial shows all of them."""
+    spends: Literal["trials", "seconds"] = "trials"
+    """What the budget is counted in, and so what a candidate's promise is weighed against."""
 
     def losses(self, trials: Sequence[Trial]) -> Array:
         """Return (N, M) losses, smaller is better; NaN where a trial has no value."""

@@ -72,7 +72,14 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
             shared=tuple(r[4] for r in rows),
         )
 
-    return Problem(study.space, study.objectives, tuple(o.metric for o, _ in losses), preview, TIERS)
+    return Problem(
+        study.space,
+        study.objectives,
+        tuple(o.metric for o, _ in losses),
+        preview,
+        TIERS,
+        spends="trials" if study.budget.hours is None else "seconds",
+    )
 
 
 def pool(problem: Problem, count: int = 512) -> tuple[list[Candidate], Preview]:

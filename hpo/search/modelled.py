@@ -82,6 +82,9 @@ class _Judge:
 
 
 def _cost(problem: Problem, history: Sequence[Trial], surrogate: Surrogate) -> Cost | None:
+    """Return what is expected of seconds; None where they do not matter or nothing is known of them."""
+    if problem.spends == "trials":
+        return None
     try:
         return Cost.of(problem, history, surrogate.inputs)
     except NoModel:

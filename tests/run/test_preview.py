@@ -10,7 +10,7 @@ from hpo.problem import Problem
 from hpo.run.anchors import UNIFORM_SVD, anchors, opening
 from hpo.run.launch import check_energy
 from hpo.run.preview import check_reachable, pool, problem_of
-from hpo.space import Candidate
+from hpo.space import Candidate, Value
 from hpo.study import Study
 from tests.compress import small
 
@@ -129,3 +129,27 @@ def test_energy_without_counter_or_permission_is_refused() -> None:
     assert "allow_modelled" in caught.value.hint
     check_energy(study("perplexity", "energy"), "nvml")
     check_energy(study("perplexity", {"metric": "energy", "allow_modelled": True}), "")
+
+
+@pytest.mark.parametrize(
+    ("budget", "spends"),
+    [({"trials": 5}, "trials"), ({"hours": 1.0}, "seconds"), ({"trials": 5, "hours": 1.0}, "seconds")],
+)
+def test_a_budget_of_hours_is_spent_in_seconds(
+    profile: ModelProfile, budget: dict[str, float], spends: str
+) -> None:
+    limited = Study.from_mapping({**study("perplexity").to_mapping(), "budget": budget})
+    assert problem_of(limited, profile, "").spends == spends
+
+
+def test_a_preview_guesses_by_damage_and_names_the_healing_that_is_shared(profile: ModelProfile) -> None:
+    values: dict[str, Value] = {"factorise": "svd", "heal": "fine_tune", "heal.steps": 10}
+    small_one, large = (Candidate.of({**values, "factorise.keep_ratio": keep}) for keep in (0.3, 0.8))
+    rounded = Candidate.of({**dict(large.items), "quantize": "rtn", "quantize.group_size": 8})
+    seen = problem(profile, "perplexity", "weight_memory").preview([Candidate(), large, small_one, rounded])
+    assert seen.guesses is not None
+    guesses = seen.guesses[:, 0].tolist()
+    assert guesses[0] == 0.0
+    assert guesses[0] < guesses[1] < guesses[2]
+    assert guesses[1] < guesses[3]  # rounding adds to the damage
+    assert seen.shared == ("", seen.plans[1], seen.plans[2], seen.plans[1])

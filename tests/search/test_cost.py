@@ -45,7 +45,7 @@ def _preview(candidates: Sequence[Candidate]) -> Preview:
     return Preview(np.empty((count, 0)), np.empty((count, 0)), plans, ("",) * count, shared)
 
 
-PROBLEM = Problem(SPACE, OBJECTIVES, (), _preview)
+PROBLEM = Problem(SPACE, OBJECTIVES, (), _preview, spends="seconds")
 
 
 def _history(candidates: Sequence[Candidate]) -> list[Trial]:
@@ -108,3 +108,10 @@ def test_of_two_that_promise_alike_the_cheap_one_is_proposed() -> None:
     assert left
     asked = [propose(PROBLEM, history, [], 1, seed)[0] for seed in range(6)]
     assert all(_healing(c) in done for c in asked)
+
+
+def test_where_the_budget_is_in_trials_their_seconds_are_nothing_to_the_choice() -> None:
+    by_trials = replace(PROBLEM, spends="trials")
+    history = _history(_drawn(20))
+    others = [replace(t, stages=(StageTime("measure", 1.0 + t.number),)) for t in history]
+    assert propose(by_trials, history, [], 2, seed=1) == propose(by_trials, others, [], 2, seed=1)
