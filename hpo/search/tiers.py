@@ -68,6 +68,8 @@ class Forecaster:
     shown: tuple[str, ...]
     inputs: Inputs
     tiers: tuple[Scale, ...]
+    least: Array
+    """(T,) the least figures learnt from. A lower one is seen as that: a scale may end just below it."""
     models: dict[int, tuple[SingleTaskGP, Scale, Array]]
     """The processes by the place of their objective, with its scale and the errors of leaving out each
     trial in turn."""
@@ -89,7 +91,7 @@ class Forecaster:
         values = _values(told, shown)
         # The upper quarter is drawn in: what is broken is broken, and leaves the fit to the rest.
         tiers = tuple(Scale.of(column, float(np.quantile(column, 0.75))) for column in values.T)
-        rows = np.hstack([inputs.rows(pool), _scaled(values, tiers)])
+        rows, least = np.hstack([inputs.rows(pool), _scaled(values, tiers)]), values.min(axis=0)
         losses, dense = problem.losses(told), dense_losses(problem, history)
         models = {}
         with reproducible(0):
@@ -100,12 +102,13 @@ class Forecaster:
                     outcomes = scale.forward(losses[has, place])
                     model = fit(rows[has], outcomes)
                     models[place] = model, scale, _left_out(model, outcomes)
-        return cls(problem, tuple(shown), inputs, tiers, models)
+        return cls(problem, tuple(shown), inputs, tiers, least, models)
 
     def expected(self, trials: Sequence[Trial]) -> list[dict[int, Expected]]:
         """Return, for each trial that has shown the tiers, what is expected of its objectives, by place."""
         pool = Pool.of(self.problem, [trial.candidate for trial in trials])
-        rows = np.hstack([self.inputs.rows(pool), _scaled(_values(trials, self.shown), self.tiers)])
+        values = np.maximum(_values(trials, self.shown), self.least)
+        rows = np.hstack([self.inputs.rows(pool), _scaled(values, self.tiers)])
         found: list[dict[int, Expected]] = [{} for _ in trials]
         for place, (model, scale, errors) in self.models.items():
             with torch.no_grad():
@@ -136,7 +139,9 @@ def _left_out(model: SingleTaskGP, outcomes_N: Array) -> Array:
         model.train()
         prior = model(model.train_inputs[0])
         noisy = model.likelihood(prior).covariance_matrix
-        inverse = torch.linalg.inv(noisy)
+        inverse, broken = torch.linalg.inv_ex(noisy)
+        if broken:
+            raise NoModel("the covariance of the trials cannot be inverted")
         centred = torch.from_numpy(outcomes_N) - prior.mean
         model.eval()
         errors: Array = ((inverse @ centred) / inverse.diagonal()).numpy()

@@ -136,6 +136,17 @@ def test_tiers_tell_what_the_plan_does_not() -> None:
     assert expected[0].bound(0.95) < truth
 
 
+def test_a_figure_better_than_any_before_is_no_trouble() -> None:
+    told = history(40)
+    perfect = replace(_trial(99, _candidate(0.6, 0.0)), notes={"kl": 0.0})
+    forecaster = Forecaster.of(PROBLEM, told, ("kl",), box(PROBLEM, told))
+    best = min(float(t.notes["kl"]) for t in told if "kl" in t.notes)
+    as_good = replace(perfect, notes={"kl": best})
+    found, known = (forecaster.expected([t])[0][0].loss for t in (perfect, as_good))
+    assert np.isfinite(found)
+    assert found == known
+
+
 def test_too_few_trials_with_the_same_tiers_say_nothing() -> None:
     told = history(FEWEST - 2)
     with pytest.raises(NoModel, match="6 trials have shown kl, 8 are needed"):
