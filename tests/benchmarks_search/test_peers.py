@@ -19,7 +19,7 @@ SLOW = {"botorch/qlognehvi": 9, "botorch/qlognehvi_pool": 9, "ax": 9}
 def _installed(name: str) -> str:
     """Return the name of a searcher, or skip what is missing here."""
     if reason := searcher.missing(name):
-        pytest.skip(reason)
+        pytest.skip(f"a peer that is not installed: {reason}")
     return name
 
 
