@@ -81,8 +81,8 @@ def reference(short_reference: Path) -> DenseModel:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """On CI, a test that was skipped for want of a part is a fault of the CI.
 
-    Only CUDA may be lacking, the models and texts that lie beside the repository, and packages that benchmarks
-    compare ours with.
+    Only CUDA may be lacking, the models and texts that lie beside the repository, and packages that
+    benchmarks compare ours with.
     """
     if not os.environ.get("CI") or hasattr(session.config, "workerinput"):
         return
