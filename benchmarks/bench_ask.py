@@ -170,8 +170,8 @@ def _by_botorch(surrogate: Surrogate, frame: Frame, known: Pool, asked: Pool, sa
     rows = [torch.from_numpy(inputs.rows(pool)) for pool in (known, asked)]
 
     def exact(X: torch.Tensor) -> torch.Tensor:
-        seen = X[..., -count:] * torch.from_numpy(inputs.width) + torch.from_numpy(inputs.low)
-        return torch.where(torch.from_numpy(inputs.log), seen.exp(), seen)
+        seen = X[..., -count:] * torch.from_numpy(inputs.exact.width) + torch.from_numpy(inputs.exact.low)
+        return torch.where(torch.from_numpy(inputs.exact.log), seen.exp(), seen)
 
     scales = [scale for _, scale in surrogate.models.values()]
 

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpo.pareto import nondominated
 from hpo.problem import Problem
-from hpo.search.pool import Gate, Pool, fresh, previewed
+from hpo.search.exact_range import ExactRange
+from hpo.search.pool import Gate, fresh, previewed
 from hpo.search.sobol import spread
 from hpo.space import Candidate
 from hpo.trial import Trial
-
-Array = NDArray[np.float64]
 
 _POOL = 512
 """Quasi-random candidates among which the promising ones are looked for."""
@@ -44,17 +42,9 @@ def _promising(problem: Problem, history: Sequence[Trial], seed: int) -> list[Ca
         return []
     pool = pool.take(np.flatnonzero(nondominated(np.hstack([pool.guesses, pool.exact]))))
     tried = previewed(problem, history)[1]
-    rows, theirs = _scaled(pool, pool.joined(tried)), _scaled(tried, pool.joined(tried))
-    if not len(theirs):
+    if not len(tried):
         return [pool.candidates[0]]
-    nearest = np.linalg.norm(rows[:, None] - theirs, axis=2).min(axis=1)
+    known = ExactRange.of(np.vstack([pool.exact, tried.exact]))
+    apart = known.shares(pool.exact)[:, None] - known.shares(tried.exact)
+    nearest = np.linalg.norm(apart, axis=2).min(axis=1)
     return [pool.candidates[int(np.argmax(nearest))]]
-
-
-def _scaled(pool: Pool, among: Pool) -> Array:
-    """Return exact losses, (N, E), in shares of their range, on a log scale where they are positive."""
-    log = (among.exact > 0).all(axis=0)
-    seen, every = (np.log(p.exact, where=log, out=p.exact.copy()) for p in (pool, among))
-    low, high = every.min(axis=0), every.max(axis=0)
-    found: Array = (seen - low) / np.where(high > low, high - low, 1.0)
-    return found

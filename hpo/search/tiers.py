@@ -37,8 +37,6 @@ class Expected:
     """What is expected of one objective of one trial, on the objective's scale."""
 
     mean: float
-    spread: float
-    """Standard deviation of the errors made in predicting other trials alike."""
     scale: Scale
     errors: Array
     """(N,) what each of those was, less what was predicted of it from the others."""
@@ -114,7 +112,7 @@ class Forecaster:
             with torch.no_grad():
                 means = model.posterior(torch.from_numpy(rows)).mean[:, 0].tolist()
             for row, mean in enumerate(means):
-                found[row][place] = Expected(mean, float(errors.std()), scale, errors)
+                found[row][place] = Expected(mean, scale, errors)
         return found
 
 

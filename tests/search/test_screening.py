@@ -99,7 +99,7 @@ def test_a_bound_is_the_prediction_and_an_error_that_few_others_exceeded() -> No
     # by hand: of 19 errors the least is -3; at 95 % the bound lies there, at 90 % at the second least
     errors = np.array([0.5] * 17 + [-3.0, -1.0])
     scale = Scale(log=False, edge=1e9, width=1.0, centre=0.0, spread=1.0)
-    expected = Expected(10.0, 1.0, scale, errors)
+    expected = Expected(10.0, scale, errors)
     assert expected.bound(0.95) == pytest.approx(7.0)
     assert expected.bound(0.90) == pytest.approx(9.0)
     assert expected.loss == pytest.approx(10.0)
@@ -107,8 +107,8 @@ def test_a_bound_is_the_prediction_and_an_error_that_few_others_exceeded() -> No
 
 def test_nothing_is_ruled_out_by_too_few_errors() -> None:
     scale = Scale(log=False, edge=1e9, width=1.0, centre=0.0, spread=1.0)
-    assert Expected(10.0, 1.0, scale, np.zeros(18)).bound(0.95) == -np.inf
-    assert Expected(10.0, 1.0, scale, np.zeros(19)).bound(0.95) == 10.0
+    assert Expected(10.0, scale, np.zeros(18)).bound(0.95) == -np.inf
+    assert Expected(10.0, scale, np.zeros(19)).bound(0.95) == 10.0
 
 
 def test_errors_of_leaving_one_out_equal_those_of_refitting_without_it() -> None:
