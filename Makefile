@@ -4,15 +4,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
+PEERS := $(VENV)/.peers
 
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup demo test lint bench chaos clean
+.PHONY: help setup demo test lint bench bench-search bench-search-short chaos clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 setup: $(READY)  ## make the virtual environment with the tested versions
 
@@ -42,6 +43,17 @@ lint: $(READY)  ## check style, types and layers
 
 bench: $(READY)  ## measure the figures of benchmarks/ and write their tables
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+# A peer that cannot be installed is left out of the races; installing is tried again the next time.
+$(PEERS): $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[dev,peers,bench]' && touch $(PEERS) || echo "some peers or matplotlib could not be installed"
+
+bench-search: $(PEERS)  ## race our search and others, up to 2 hours, what is known already apart; FRESH=1: everything
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.bench $(if $(FRESH),--fresh)
+
+bench-search-short: $(PEERS)  ## the same in 10 minutes, to see that it works; writes below build/
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.bench --short $(if $(FRESH),--fresh)
 
 chaos: $(READY)  ## kill coordinators and workers at random moments and check that nothing is lost
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks chaos

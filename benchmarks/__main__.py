@@ -17,9 +17,11 @@ from hpo.measure.device import environment
 
 BENCHMARKS = (
     "runner",
+    "idle",
     "compress",
     "preview",
     "ask",
+    "surrogate",
     "cli",
     "store",
     "measuring_lock",
@@ -33,6 +35,7 @@ BENCHMARKS = (
     "prune",
     "sparsify",
     "everything",
+    "refining",
     "spectral_regulariser",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

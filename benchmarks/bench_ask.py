@@ -1,13 +1,16 @@
-"""How long does a sampler take to choose the next candidate, and how good are its choices?
+"""How long does a sampler take to choose the next candidate?
 
-CPU seconds of one thread, since machines are shared; the history is quasi-random. Then the share of
-DTLZ2's box that is dominated after 40 trials. Last, why the acquisition is not BoTorch's own.
+CPU seconds of one thread, since machines are shared; the history is quasi-random. First asks of all samplers
+for the first time; then the Bayesian one as a study goes on; last, why the acquisition is not BoTorch's own.
 
     python -m benchmarks.bench_ask
 """
 
+import multiprocessing
+import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,11 +24,13 @@ from hpo import registry
 from hpo.pareto import Frame
 from hpo.run.preview import problem_of
 from hpo.search.acquisition import hypervolume_improvement
+from hpo.search.generate import sobol
 from hpo.search.outcomes import box
 from hpo.search.pool import Gate, Pool, fresh
+from hpo.search.process import reproducible
 from hpo.search.sampler import Sampler
 from hpo.search.sobol import SobolSampler
-from hpo.search.surrogate import Surrogate, reproducible
+from hpo.search.surrogate import Surrogate
 from hpo.space import Candidate
 from hpo.trial import Trial
 from tests.search.problems import Toy, dtlz2
@@ -100,28 +105,50 @@ PROBLEMS: dict[str, Callable[[], Toy]] = {
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Hypervolumes after the trials, a seed each."""
+class Course:
+    """What the Bayesian sampler takes as a study goes on: CPU seconds, and the most memory of its process."""
 
-    sampler: str
     trials: int
-    hypervolumes: tuple[float, ...]
+    first: float
+    """Of a process that has just come to the study, with all fits to make."""
+    median: float
+    worst: float
+    """Of the asks that follow, a trial told after each."""
+    batch: float
+    """Of one ask for 16 candidates."""
+    memory_mb: float
+    """Packages included, of which torch takes most."""
 
 
-def quality(trials: int = 40, seeds: int = 3) -> list[Quality]:
-    """Return what each sampler makes of DTLZ2."""
-    toy = dtlz2()
-    return [
-        Quality(
-            name,
-            trials,
-            tuple(
-                toy.hypervolume(toy.search(registry.load("sampler", name)(), trials, seed))
-                for seed in range(seeds)
-            ),
-        )
-        for name in registry.names("sampler")
-    ]
+def courses(lengths: Sequence[int] = (100, 300, 1000, 10_000), asks: int = 15) -> Iterator[Course]:
+    """Yield what asks take after so many quasi-random trials of four measured objectives, in processes of
+    their own."""
+    spawn = multiprocessing.get_context("spawn")
+    for trials in lengths:
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            yield pool.submit(course, trials, asks).result()
+
+
+def course(trials: int, asks: int) -> Course:
+    """Return what asks take after so many trials, in this process."""
+    torch.set_num_threads(1)
+    toy = dtlz2(exact=())
+    sampler: Sampler = registry.load("sampler", "bayesian")()
+    young = [toy.trial(i, c) for i, c in enumerate(sobol(toy.problem.space, 20, seed=1))]
+    sampler.ask(toy.problem, young, 1, seed=1)  # imports
+    history = [toy.trial(i, c) for i, c in enumerate(sobol(toy.problem.space, trials, seed=0))]
+    toy.problem.preview([trial.candidate for trial in history])
+    seconds = []
+    for _ in range(asks + 1):
+        started = time.process_time()
+        asked = sampler.ask(toy.problem, history, 1, seed=0)
+        seconds.append(time.process_time() - started)
+        history.append(toy.trial(len(history), asked[0]))
+    started = time.process_time()
+    sampler.ask(toy.problem, history, 16, seed=0)
+    batch = time.process_time() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Course(trials, seconds[0], float(np.median(seconds[1:])), max(seconds[1:]), batch, memory)
 
 
 @dataclass(frozen=True)
@@ -144,7 +171,7 @@ def against_botorch(trials: int = 100, samples: int = 16) -> Comparison:
     known = Pool.of(toy.problem, [trial.candidate for trial in history])
     asked = fresh(Gate.of(toy.problem, history), 512, seed=1).first(512)
     with reproducible(0):
-        surrogate = Surrogate.of(toy.problem, history, frame, asked)
+        surrogate = Surrogate.of(toy.problem, history, frame)
         started = time.process_time()
         losses = frame.normalised(surrogate.losses(known.joined(asked), samples, np.random.default_rng(0)))
         ours = hypervolume_improvement(losses[:, :trials], losses[:, trials:])
@@ -173,7 +200,7 @@ def _by_botorch(surrogate: Surrogate, frame: Frame, known: Pool, asked: Pool, sa
         seen = X[..., -count:] * torch.from_numpy(inputs.exact.width) + torch.from_numpy(inputs.exact.low)
         return torch.where(torch.from_numpy(inputs.exact.log), seen.exp(), seen)
 
-    scales = [scale for _, scale in surrogate.models.values()]
+    scales = [learnt.scale for learnt in surrogate.learnt.values()]
 
     def shares(outcomes: torch.Tensor, X: torch.Tensor | None = None) -> torch.Tensor:
         measured = [torch.from_numpy(s.backward(outcomes[..., i].numpy())) for i, s in enumerate(scales)]
@@ -181,7 +208,7 @@ def _by_botorch(surrogate: Surrogate, frame: Frame, known: Pool, asked: Pool, sa
         return 1 - torch.from_numpy(frame.normalised(losses.numpy()))
 
     model = ModelList(
-        *[process for process, _ in surrogate.models.values()], GenericDeterministicModel(exact, count)
+        *[learnt.model for learnt in surrogate.learnt.values()], GenericDeterministicModel(exact, count)
     )
     with torch.no_grad():
         acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
@@ -202,10 +229,11 @@ def main() -> None:
     print("| problem | sampler | trials | CPU seconds an ask, median (quartiles) |\n|---|---|---|---|")
     for r in run():
         print(f"| {r.problem} | {r.sampler} | {r.trials} | {r.median:.3f} ({r.low:.3f} to {r.high:.3f}) |")
-    print("\n| sampler | trials | hypervolume on DTLZ2, each seed | median |\n|---|---|---|---|")
-    for q in quality():
-        each = ", ".join(f"{share:.3f}" for share in q.hypervolumes)
-        print(f"| {q.sampler} | {q.trials} | {each} | {np.median(q.hypervolumes):.3f} |")
+    print("\n| trials, 4 measured | first ask, CPU s | median of the next | worst | 16 at once | memory MB |")
+    print("|---|---|---|---|---|---|")
+    for o in courses():
+        seconds = f"{o.first:.2f} | {o.median:.2f} | {o.worst:.2f} | {o.batch:.2f}"
+        print(f"| {o.trials:,} | {seconds} | {o.memory_mb:.0f} |")
     c = against_botorch()
     print("\n| candidates | ours, CPU s | BoTorch's qLogNEHVI, CPU s | rank correlation |\n|---|---|---|---|")
     print(f"| {c.candidates} | {c.ours_seconds:.2f} | {c.botorch_seconds:.2f} | {c.rank_correlation:.3f} |")

@@ -16,8 +16,7 @@ from statistics import median
 import numpy as np
 
 from hpo.metric import METRICS
-from hpo.problem import Preview, Problem
-from hpo.run.ledger import front_of
+from hpo.problem import Preview, Problem, on_front
 from hpo.space import Candidate
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Front
@@ -73,7 +72,9 @@ def fill(url: str) -> None:
             store.save_trial(lease, done, EventKind.COMPLETED, time.time())
             trials.append(done)
         problem = Problem(study.space, study.objectives, (), _no_preview)
-        members, frame = front_of(problem, trials, trials)
+        best = on_front(study.objectives, trials)
+        members = [trial for trial, is_best in zip(trials, best, strict=True) if is_best]
+        frame = problem.frame(trials)
         share = None if frame is None else frame.hypervolume(problem.losses(members))
         box = ((), ()) if frame is None else (frame.reference, frame.ideal)
         store.save_front(lease, Front(0, tuple(t.number for t in members), share, *box, TRIALS, time.time()))

@@ -15,7 +15,16 @@ from dashboards.front import front_view, knee_of, standing_of
 from dashboards.front_figure import draw_front
 from dashboards.hypervolume import draw_hypervolume, hypervolume_curve
 from dashboards.source import Snapshot, read
-from dashboards.summary import FAILURE_HEAD, KNEE, failure_rows, glance, progress
+from dashboards.summary import (
+    FAILURE_HEAD,
+    KNEE,
+    MODEL_HEAD,
+    MODEL_HINT,
+    failure_rows,
+    glance,
+    model_rows,
+    progress,
+)
 from dashboards.trial_rows import Row, trial_rows
 from hpo import __version__
 from hpo.errors import HpoError, UsageError
@@ -65,6 +74,7 @@ def report_html(now: Snapshot, at: float) -> str:
             figure_place("hypervolume"),
             element("p", "" if curve is None else curve.caption, "hint"),
         ),
+        *_model(now),
         *_failures(now),
         section("All trials", _all_trials(now)),
         section("Study", element("pre", _yaml(study), "document")),
@@ -132,6 +142,13 @@ def _called(row: Row, knee: int | None) -> str:
 
 def _values(row: Row, study: Study) -> list[str]:
     return [row[f"{o.metric}_text"] or "–" for o in study.objectives]
+
+
+def _model(now: Snapshot) -> list[Markup]:
+    if not now.skills:
+        return []
+    rows = table(MODEL_HEAD, model_rows(now.skills))
+    return [section("The search's model", element("p", MODEL_HINT, "hint"), rows)]
 
 
 def _failures(now: Snapshot) -> list[Markup]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from threading import Lock
 
+from hpo.skill import Skill
+from hpo.store.spending import Spent, Work, spent_of
 from hpo.store.store import Store
 from hpo.store.values import StudyRecord
 from hpo.trial import LayerRecord, Trial
@@ -17,6 +19,10 @@ class Snapshot:
     """In order of number."""
     newest: int
     """The newest event that is contained; grows with every change of a trial."""
+    spent: Spent
+    """Of the study's budget, lost attempts included."""
+    skills: tuple[Skill, ...] = ()
+    """How good the search's model was when it was last judged."""
 
     @property
     def revision(self) -> str:
@@ -32,7 +38,10 @@ def read(store: Store, name: str) -> Snapshot:
         StoreError: the store cannot be read.
     """
     trials, newest = store.trials_since(name, 0)
-    return Snapshot(store.study(name), trials, newest)
+    record = store.study(name)
+    return Snapshot(
+        record, trials, newest, spent_of(record, trials, store.lost_work(name)), store.skills(name)
+    )
 
 
 class StudySource:
@@ -70,11 +79,12 @@ class StudySource:
         record = store.study(name)
         before = self._seen.get(name)
         if before is None or before.record.created_at != record.created_at:
-            before = Snapshot(record, (), 0)
+            before = Snapshot(record, (), 0, spent_of(record, (), Work()))
         changed, newest = store.trials_since(name, before.newest)
         trials = {t.number: t for t in (*before.trials, *changed)}
         ordered = tuple(trials[number] for number in sorted(trials))
-        now = Snapshot(record, ordered, newest)
+        spent = spent_of(record, ordered, store.lost_work(name))
+        now = Snapshot(record, ordered, newest, spent, store.skills(name))
         self._seen[name] = now
         return now
 

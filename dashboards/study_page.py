@@ -14,12 +14,22 @@ from dashboards.front_figure import draw_front
 from dashboards.hypervolume import Against, draw_hypervolume, hypervolume_curve
 from dashboards.routes import Axes, StudyRoute, TrialRoute
 from dashboards.source import Snapshot, StudySource
-from dashboards.summary import FAILURE_HEAD, KNEE, failure_rows, glance, progress
+from dashboards.summary import (
+    FAILURE_HEAD,
+    KNEE,
+    MODEL_HEAD,
+    MODEL_HINT,
+    failure_rows,
+    glance,
+    model_rows,
+    progress,
+)
 from dashboards.trial_rows import trial_rows
 from dashboards.trial_table import trial_grid
 from hpo.errors import HpoError
 from hpo.format import words
 from hpo.metric import METRICS
+from hpo.skill import Skill
 from hpo.store.values import Request
 from hpo.study import Study
 from hpo.trial import Trial
@@ -49,6 +59,7 @@ def layout(source: StudySource, name: str, search: str | None) -> html.Div:
             html.Div(head(now), id="study-head"),
             _front_section(now, metrics, axes),
             _hypervolume_section(now),
+            html.Div(model(now.skills), id="study-model"),
             html.Div(failures(now.trials), id="study-failures"),
             elements.section(
                 "Trials",
@@ -87,6 +98,17 @@ def failures(trials: Sequence[Trial]) -> list[Component]:
     """Return failures by cause, each with the words of its last one; nothing where nothing failed."""
     rows = failure_rows(trials)
     return [elements.section("Failures", elements.table(FAILURE_HEAD, rows))] if rows else []
+
+
+def model(skills: Sequence[Skill]) -> list[Component]:
+    """Return how good the search's model is where fronts are; nothing while there is none."""
+    if not skills:
+        return []
+    return [
+        elements.section(
+            "The search's model", elements.table(MODEL_HEAD, model_rows(skills)), hint=MODEL_HINT
+        )
+    ]
 
 
 def _front_section(now: Snapshot, metrics: Sequence[str], axes: Axes) -> html.Section:
@@ -160,6 +182,7 @@ def _register_refresh(app: Dash, source: StudySource) -> None:
         Output("study-notice", "children"),
         Output("study-head", "children"),
         Output("study-seen", "data"),
+        Output("study-model", "children"),
         Output("study-failures", "children"),
         Output("trial-table", "rowData"),
         Output("axis-x", "options"),
@@ -173,12 +196,13 @@ def _register_refresh(app: Dash, source: StudySource) -> None:
         try:
             now = source.snapshot(name)
         except HpoError as error:
-            return (elements.alert(error), *[no_update] * 6)
+            return (elements.alert(error), *[no_update] * 7)
         if now.revision == seen:
-            return (None, head(now), *[no_update] * 5)
+            return (None, head(now), *[no_update] * 6)
         options = _options(metrics_of(now.record.study, now.trials))
         rows = trial_rows(now.record.study, now.trials)
-        return (None, head(now), now.revision, failures(now.trials), rows, options, options)
+        below = model(now.skills), failures(now.trials)
+        return (None, head(now), now.revision, *below, rows, options, options)
 
 
 def _register_figures(app: Dash, source: StudySource) -> None:

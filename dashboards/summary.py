@@ -2,13 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dashboards.front import Standing, standing_of
 from dashboards.hypervolume import hypervolume_curve
 from dashboards.source import Snapshot
 from hpo.format import count_text, duration_text, percent_text, words
+from hpo.skill import Skill
 from hpo.trial import Trial
 
+MODEL_HEAD = ("objective", "trials judged", "error", "inside its 90 % interval")
+MODEL_HINT = (
+    "What the model says of each trial within the limits when that trial is kept from it. Error: root mean "
+    "square over the spread of the outcomes; 0 is perfect, 1 no better than guessing their mean."
+)
 FAILURE_HEAD = ("cause", "trials", "the last one said")
 KNEE = "The knee is the member of the front nearest to its ideal point, all objectives scaled to the front."
 
@@ -24,20 +31,26 @@ def glance(now: Snapshot) -> dict[str, str]:
         "hypervolume": "not known yet" if curve is None else percent_text(curve.last),
         "running": str(counts["running"]),
         "failed": str(counts["failed"]),
-        "worker time": duration_text(sum(t.seconds for t in now.trials)),
+        "worker time": duration_text(now.spent.work.seconds),
         "coordinator time": duration_text(3600 * now.record.hours),
     }
 
 
 def progress(now: Snapshot) -> tuple[float, float, str]:
-    """Return how much of the budget is used, how much there is, and both in words."""
+    """Return how much is used of the budget that is nearest to its end, how much there is of it, and what is
+    spent of every budget in words."""
     budget = now.record.study.budget
-    done = sum(t.state.is_final for t in now.trials)
-    if budget.trials is not None:
-        return done, budget.trials, f"{done} of {count_text(budget.trials, 'trial')}"
-    hours = budget.hours or 0.0
-    spent = duration_text(3600 * now.record.hours)
-    return now.record.hours, hours, f"{spent} of {duration_text(3600 * hours)}"
+    over = replace(now.spent, trials=sum(t.state.is_final for t in now.trials))
+    fullest = max(over.uses(budget), key=lambda use: use.share)
+    return fullest.spent, fullest.of, over.text(budget)
+
+
+def model_rows(skills: Sequence[Skill]) -> list[tuple[str, str, str, str]]:
+    """Return objective, trials judged, error and coverage of each model, in words and digits."""
+    return [
+        (words(skill.metric), str(skill.trials), f"{skill.error:.2f}", percent_text(skill.coverage))
+        for skill in skills
+    ]
 
 
 def failure_rows(trials: Sequence[Trial]) -> list[tuple[str, str, str]]:

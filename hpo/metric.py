@@ -1,5 +1,7 @@
 """Metrics: what can be measured, in which unit, and which way is better."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +30,33 @@ class Metric:
     source: Source
     """How it is usually had. Energy may be MODELLED instead where no counter exists."""
     summary: str
+    useless: Callable[[float], float] | None = None
+    """From the dense model's value to one at which a model is of no use to anybody; None where no such
+    value can be told."""
+
+
+_LOST = math.log(3)
+"""Nats per token lost against the dense model with which a model is of no use: three times its perplexity."""
+
+
+_BYTES_A_TOKEN = 4
+"""About as many as tokenizers of tens of thousands of tokens cover of English text."""
+
+
+def _useless_perplexity(dense: float) -> float:
+    return dense * math.exp(_LOST)
+
+
+def _useless_nll(dense: float) -> float:
+    return dense + _LOST
+
+
+def _useless_bits(dense: float) -> float:
+    return dense + _LOST / math.log(2) / _BYTES_A_TOKEN
+
+
+def _useless_kl(dense: float) -> float:
+    return dense + _LOST
 
 
 def _table(*metrics: Metric) -> dict[str, Metric]:
@@ -41,6 +70,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "exp of the mean negative log-likelihood per token on the evaluation text",
+        useless=_useless_perplexity,
     ),
     Metric(
         "nll",
@@ -48,6 +78,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "mean negative log-likelihood per token on the evaluation text",
+        useless=_useless_nll,
     ),
     Metric(
         "bits_per_byte",
@@ -55,6 +86,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "negative log-likelihood per byte of text; compares models of different tokenizers",
+        useless=_useless_bits,
     ),
     Metric(
         "kl_to_dense",
@@ -62,6 +94,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "mean KL divergence from the dense model's next-token distribution",
+        useless=_useless_kl,
     ),
     Metric("prefill_latency", "ms", "lower", Source.MEASURED, "one forward over a full context, batch 1"),
     Metric(

@@ -54,6 +54,9 @@ class Problem:
     of what it will come to. Not every trial shows all of them."""
     spends: Literal["trials", "seconds"] = "trials"
     """What the budget is counted in, and so what a candidate's promise is weighed against."""
+    moves: Callable[[Candidate, int, int], list[Candidate]] | None = None
+    """From a candidate, a number and a seed to at most so many candidates near it that cost the same exactly
+    or hardly more, in or out of the space; the same for the same seed. None where a problem has none."""
 
     def losses(self, trials: Sequence[Trial]) -> Array:
         """Return (N, M) losses, smaller is better; NaN where a trial has no value."""
@@ -91,18 +94,22 @@ def bounds(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Array:
 def frame(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Frame | None:
     """Return the study's fixed comparison box, None until an anchor or limit fixes every side.
 
-    Reference: the limit, or 1.1 x the worst anchor. Ideal: 0 for a metric that is lower-better
-    and positive, else a range above the best anchor. Only anchors count, so that the box never
-    moves while the search goes on.
+    Reference: the limit, or 1.1 x the worst anchor, but no further than where a model is of no use to anybody
+    (`Metric.useless`): a search without a limit on quality would else fill its front with absurdly
+    small models. Ideal: 0 for a metric that is lower-better and positive, else a range above the best
+    anchor. Only anchors count, so that the box never moves while the search goes on.
     """
+    dense = dense_trial(trials)
     anchors = [t for t in trials if t.origin.startswith("anchor") and t.state is TrialState.COMPLETED]
     ideal, reference = [], []
-    for column, bound in zip(losses(objectives, anchors).T, bounds(objectives, trials), strict=True):
+    columns = zip(objectives, losses(objectives, anchors).T, bounds(objectives, trials), strict=True)
+    for objective, column, bound in columns:
         known = column[np.isfinite(column)]
         if np.isfinite(bound):
             worst = float(bound)
         elif len(known):
-            worst = float(known.max() + 0.1 * abs(known.max()) + 1e-12)
+            useless = _useless(objective, dense)
+            worst = min(float(known.max() + 0.1 * abs(known.max()) + 1e-12), useless)
         else:
             return None
         positive = worst > 0 and (known >= 0).all()
@@ -110,6 +117,13 @@ def frame(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Frame | N
         ideal.append(best if positive else best - max(worst - best, abs(worst), 1e-12))
         reference.append(worst)
     return Frame(tuple(ideal), tuple(reference))
+
+
+def _useless(objective: Objective, dense: Trial | None) -> float:
+    """Return the loss from which a model is of no use to anybody; inf where that is not known."""
+    base = None if dense is None else dense.value(objective.metric)
+    found = None if base is None or objective.about.useless is None else objective.about.useless(base)
+    return np.inf if found is None else objective.loss(found)
 
 
 def within_limits(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Mask:

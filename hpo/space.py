@@ -240,7 +240,9 @@ class Candidate:
 
 
 def _short(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a value in at most 24 characters: a shift has a number for every layer."""
+    said = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return said if len(said) <= 24 else f"{said[:23]}…"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from hpo import registry
+from hpo.budget import Budget, Plateau
 from hpo.errors import InvalidStudy, Path, did_you_mean
 from hpo.space import Parameter, SearchSpace, Value
 from hpo.trial import Objective
@@ -110,8 +111,15 @@ class Search(_Part):
     """Quasi-random candidates between the anchors and the first model-based one."""
     stopping: Literal["pareto", "none"] = "pareto"
     """Whether a trial is stopped before it is measured, once even its optimistic outcome is beaten."""
+    plateau: Plateau | None = None
+    """Ends the study once its front grows too slowly; by default only the budget ends it."""
     first: tuple[dict[str, Value], ...] = ()
     """Candidates to try right after the anchors, each with a value for every active parameter."""
+    warm_start: tuple[str, ...] = ()
+    """Studies in the same store, of another model or device, from whose trials the search may learn."""
+    refine: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
+    """Share of the budget, at its end, that goes into moving weights or bits from layer to layer in what is
+    on the front."""
 
     @field_validator("sampler")
     @classmethod
@@ -120,20 +128,14 @@ class Search(_Part):
             raise ValueError(f"unknown sampler {name!r}|{did_you_mean(name, registry.names('sampler'))}")
         return name
 
-
-class Budget(_Part):
-    """When the study ends: at whichever comes first."""
-
-    trials: int | None = Field(default=None, ge=1)
-    """All trials, anchors included."""
-    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Wall-clock hours of coordinator time, summed over resumes."""
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if self.trials is None and self.hours is None:
-            raise ValueError("give trials, hours, or both")
-        return self
+    @field_validator("warm_start")
+    @classmethod
+    def _studies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_name(name)
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice|name each study once")
+        return names
 
 
 class Run(_Part):
@@ -179,12 +181,7 @@ class Study(_Part):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError(
-                f"the name is {name!r}|a study name has letters, digits, '.', '_' and '-' only, "
-                "and begins with a letter or digit"
-            )
-        return name
+        return _check_name(name)
 
     @field_validator("objectives")
     @classmethod
@@ -211,6 +208,19 @@ class Study(_Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        if self.budget.gpu_hours is not None and self.run.device == "cpu":
+            raise no_gpu_hours("run.device is 'cpu'")
+        if self.budget.joules is not None and self.run.device != "cpu" and self.run.gpus_per_worker < 1:
+            raise InvalidStudy(
+                "joules cannot be counted for each trial on a shared GPU, "
+                f"and run.gpus_per_worker is {self.run.gpus_per_worker:g}",
+                "set run.gpus_per_worker to 1, or give a budget in gpu_hours, hours or trials",
+                ("budget", "joules"),
+            )
+        return self
+
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical document; two studies of one hash ask the same question."""
@@ -232,6 +242,29 @@ class Study(_Part):
             return cls.model_validate(dict(document))
         except ValidationError as error:
             raise _first(error, cls) from None
+
+
+def _check_name(name: str) -> str:
+    """Return a study's name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"the name is {name!r}|a study name has letters, digits, '.', '_' and '-' only, "
+            "and begins with a letter or digit"
+        )
+    return name
+
+
+def no_gpu_hours(why: str) -> InvalidStudy:
+    """Return the refusal of a budget in GPU-hours where trials run on the processor."""
+    return InvalidStudy(
+        f"no GPU-hours are spent on a processor, and {why}",
+        "give budget.hours (wall-clock time) or budget.trials instead, or run on a GPU",
+        ("budget", "gpu_hours"),
+    )
 
 
 _PARAMETER: TypeAdapter[Any] = TypeAdapter(Parameter)

@@ -167,6 +167,9 @@ class StageTime:
 
     stage: str
     seconds: float
+    joules: float | None = None
+    """What the machine's energy counter rose by meanwhile; None where there is none, or none for this worker
+    alone."""
 
 
 class TrialState(StrEnum):
@@ -280,6 +283,12 @@ class Trial:
     def seconds(self) -> float:
         """Busy time of the worker, summed over stages."""
         return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def joules(self) -> float | None:
+        """Counted energy, summed over stages; None if a stage went uncounted, or none is done."""
+        counted = [stage.joules for stage in self.stages if stage.joules is not None]
+        return sum(counted) if counted and len(counted) == len(self.stages) else None
 
     def measurement(self, name: str) -> Measurement | None:
         """Return the last measurement of a metric, or None."""

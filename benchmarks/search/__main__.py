@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     names = list(present(given.searchers.split(",")))
     amount = given.trials, given.initial, given.stopping
     keys = [
-        Key(problems.load(problem).name, name, searcher.version_of(name), seed, *amount)
+        Key.now(problems.load(problem).name, name, seed, *amount)
         for problem in given.problems.split(",")
         for name in names
         for seed in range(given.seeds)

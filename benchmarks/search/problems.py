@@ -9,12 +9,20 @@ from hpo.errors import NotFound, did_you_mean
 
 PROBLEMS: Mapping[str, str] = {
     "recorded": "benchmarks.search.recorded:recorded",
+    "recorded_warm": "benchmarks.search.recorded_warm:warm",
+    "recorded_reversed": "benchmarks.search.recorded_warm:reversed_order",
+    "recorded_shuffled": "benchmarks.search.recorded_warm:shuffled",
     "dtlz2": "benchmarks.search.classic:dtlz2",
     "zdt1": "benchmarks.search.classic:zdt1",
     "vehicle_safety": "benchmarks.search.classic:vehicle_safety",
     "car_side_impact": "benchmarks.search.classic:car_side_impact",
 }
 """Name -> ``module:function`` that takes nothing and returns the simulation of that name."""
+
+
+def is_warm(name: str) -> bool:
+    """Whether our samplers are told of earlier studies in this problem."""
+    return PROBLEMS.get(name, "").startswith("benchmarks.search.recorded_warm:")
 
 
 def load(name: str) -> Simulation:

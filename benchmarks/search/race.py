@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmarks.search.searcher import Exhausted, Searcher, make, version_of
+from benchmarks.search.problems import is_warm
+from benchmarks.search.searcher import PEERS, Exhausted, Searcher, make, version_of
 from benchmarks.search.simulation import Simulation
 from hpo.problem import on_front
 from hpo.search.botorch_import import importing_botorch
@@ -34,6 +35,25 @@ class Key:
     stopping: bool = False
     """Whether trials are stopped on what they show before they are measured."""
 
+    @classmethod
+    def now(
+        cls, problem: str, searcher: str, seed: int, trials: int, initial: int, stopping: bool = False
+    ) -> Self:
+        """Return the key of a run with the code and the packages at hand; raises what `version` does."""
+        return cls(problem, searcher, version(problem, searcher, stopping), seed, trials, initial, stopping)
+
+
+def version(problem: str, searcher: str, stopping: bool) -> str:
+    """Return what the result of such a race holds for: the searcher's version, and a digest of the code that
+    stops trials or tells of earlier studies, where that is done.
+
+    Raises:
+        PackageNotFoundError: the peer's package is not installed.
+        NotFound: there is no such searcher.
+    """
+    warm = is_warm(problem) and searcher not in PEERS
+    return version_of(searcher, ["screening"] * stopping + ["warm_start"] * warm)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,6 +76,9 @@ class Run:
     """Trials that were not measured."""
     lost: int = 0
     """Of those, how many would have been on the front at the end."""
+    front: int = 0
+    """Trials, anchors among them, that would be on the front at the end had none been stopped; 0 in ledgers
+    from before it was counted."""
 
     def to_mapping(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,8 +135,8 @@ def race(
         NotFound: there is no such searcher.
         ValueError: the problem's box is not fixed by its limits and anchors.
     """
-    key = Key(simulation.name, searcher, version_of(searcher), seed, trials, initial, stopping)
-    entrant = _Entrant(make(searcher, simulation.problem, seed, initial), simulation)
+    key = Key.now(simulation.name, searcher, seed, trials, initial, stopping)
+    entrant = _Entrant(make(searcher, simulation.problem, seed, initial, simulation.earlier), simulation)
     anchors = simulation.start()
     for anchor in anchors:
         entrant.tell(anchor)
@@ -130,6 +153,7 @@ def race(
     tried = course.history[len(anchors) :]
     shares = simulation.hypervolumes(course.history).tolist()
     plans = [trial.plan_hash for trial in course.history]
+    front = course.front()
     return Run(
         key,
         anchors=shares[len(anchors) - 1] if anchors else 0.0,
@@ -139,7 +163,8 @@ def race(
         refused=entrant.refused,
         repeated=sum(plans[i] in plans[:i] for i in range(len(anchors), len(plans))),
         stopped=sum(trial.state is TrialState.STOPPED for trial in tried),
-        lost=course.lost(),
+        lost=sum(trial.state is TrialState.STOPPED for trial in front),
+        front=len(front),
     )
 
 
@@ -171,12 +196,11 @@ class _Course:
                     return glimpse.stopped(why, glimpse.seconds)
         return self.simulation.trial(number, candidate, self.origin, self.shared)
 
-    def lost(self) -> int:
-        """Return how many trials were stopped that would have been on the front of all."""
+    def front(self) -> list[Trial]:
+        """Return the trials that would be on the front of all, had none been stopped."""
         whole = [self.simulation.trial(t.number, t.candidate, t.origin) for t in self.history]
         best = on_front(self.simulation.problem.objectives, whole)
-        pairs = zip(self.history, best, strict=True)
-        return sum(bool(is_best) and trial.state is TrialState.STOPPED for trial, is_best in pairs)
+        return [trial for trial, is_best in zip(self.history, best, strict=True) if is_best]
 
 
 def _screening(simulation: Simulation) -> "Screening":

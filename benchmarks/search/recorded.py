@@ -32,6 +32,7 @@ STAGES = ("compress", "screen", "heal", "heal_on", "round", "measure", "time")
 SHOWN = {"screen_kl": "screen", "heal_nll_short": "heal", "heal_nll_after": "heal_on"}
 """Tier -> the stage that shows it, of a healing that pauses."""
 MEASURED = ("perplexity", "prefill_latency_ratio")
+TIMED = "prefill_latency_ratio"
 EXACT = ("weight_memory", "energy")
 
 
@@ -65,7 +66,16 @@ def simulation(study: Study, table: pd.DataFrame) -> Simulation:
             return Answer(Cause(row["failure"]), _stages(row))
         values = {metric: float(row[metric]) for metric in (*MEASURED, *EXACT)}
         shown = {**SHOWN, "heal_nll_after": "heal_on" if row["heal_on_s"] > 0 else "heal"}
-        return Answer(values, _stages(row), _tiers(row), shown, _shared(row), ("heal", "heal_on"))
+        return Answer(
+            values,
+            _stages(row),
+            _tiers(row),
+            shown,
+            spreads={TIMED: float(row[f"{TIMED}_spread"])},
+            repeats=study.run.latency_repeats,
+            shared=_shared(row),
+            spared=("heal", "heal_on"),
+        )
 
     made = Simulation("recorded", problem, truth, anchors, best=1.0)
     known = [candidate for candidate, row in rows.items() if _is_known(row)]

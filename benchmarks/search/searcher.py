@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
@@ -12,12 +12,16 @@ from types import ModuleType
 from typing import Protocol, cast
 
 import hpo
-from benchmarks.search import peers
+from benchmarks.search import ablation, peers
+from benchmarks.search.ablation import ALTERATIONS, Altered
 from benchmarks.search.peers import places
+from benchmarks.search.sources import digest, reached
 from hpo import registry
 from hpo.errors import NotFound, did_you_mean
 from hpo.problem import Problem
+from hpo.search.earlier import EarlierStudy
 from hpo.search.sampler import Sampler
+from hpo.search.warm_start import WarmSampler, WarmStart
 from hpo.space import Candidate
 from hpo.trial import Trial
 
@@ -82,8 +86,10 @@ class Ours:
         self.history.append(trial)
 
 
-def make(name: str, problem: Problem, seed: int, initial: int) -> Searcher:
-    """Return a new search by the sampler or peer of this name.
+def make(
+    name: str, problem: Problem, seed: int, initial: int, earlier: tuple[EarlierStudy, ...] = ()
+) -> Searcher:
+    """Return a new search by the sampler or peer of this name; only samplers are told of earlier studies.
 
     Raises:
         ImportError: the peer's package is not installed.
@@ -93,12 +99,23 @@ def make(name: str, problem: Problem, seed: int, initial: int) -> Searcher:
     if name in PEERS:
         kind = PEERS[name][0].partition(":")[2]
         return cast(Make, getattr(_module(name), kind))(problem, seed, initial)
-    return Ours(problem, seed, registry.load("sampler", name)(initial=initial))
+    sampler = _sampler(name, initial)
+    if earlier:
+        sampler = WarmSampler(sampler, WarmStart(problem, earlier), initial)
+    return Ours(problem, seed, sampler)
+
+
+def _sampler(name: str, initial: int) -> Sampler:
+    """Return a sampler of the product, or one with something off."""
+    if name not in ALTERATIONS:
+        return cast(Sampler, registry.load("sampler", name)(initial=initial))
+    alteration = ALTERATIONS[name]
+    return Altered(_sampler(ablation.WHOLE, alteration.start * initial), alteration)
 
 
 def names() -> tuple[str, ...]:
     """Return every name that `make` knows, the product's samplers first."""
-    return (*registry.names("sampler"), *PEERS)
+    return (*registry.names("sampler"), *PEERS, *ALTERATIONS)
 
 
 def missing(name: str) -> str:
@@ -116,17 +133,22 @@ def missing(name: str) -> str:
     return ""
 
 
-def version_of(name: str) -> str:
+def version_of(name: str, besides: Sequence[str] = ()) -> str:
     """Return what a searcher's results hold for: its package's version and a digest of our code of it.
 
-    For one of our samplers that code is the package that it is part of; for a peer, the modules of its
-    class and of those above it.
+    For one of our samplers that code is its module and those that it comes to import, and with something off
+    what takes it off; for a peer, the modules of its class and of those above it. `besides`: modules of
+    `hpo.search` that the race itself makes use of.
 
     Raises:
         PackageNotFoundError: the peer's package is not installed.
         NotFound: there is neither a sampler nor a peer of this name.
     """
     _check(name)
+    if besides:
+        folder = Path(str(import_module("hpo.search").__file__)).parent
+        used = {path for module in besides for path in reached(folder / f"{module}.py", "hpo.search")}
+        return f"{version_of(name)}, {digest(sorted(used))}"
     if name in PEERS:
         package = PEERS[name][1]
         kind = getattr(_module(name), PEERS[name][0].partition(":")[2])
@@ -134,8 +156,12 @@ def version_of(name: str) -> str:
             Path(inspect.getfile(part)) for part in kind.__mro__ if part.__module__.startswith(peers.__name__)
         }
         return f"{package} {version(package)}, {_digest([*sorted(sources), Path(places.__file__)])}"
-    module = import_module(registry.load("sampler", name).__module__)
-    return f"hpo {hpo.__version__}, {_digest(sorted(Path(str(module.__file__)).parent.glob('*.py')))}"
+    whole = ablation.WHOLE if name in ALTERATIONS else name
+    module = import_module(registry.load("sampler", whole).__module__)
+    ours = reached(Path(str(module.__file__)), module.__name__.rpartition(".")[0])
+    return (
+        f"hpo {hpo.__version__}, {digest((*ours, Path(ablation.__file__)) if name in ALTERATIONS else ours)}"
+    )
 
 
 def _module(name: str) -> ModuleType:

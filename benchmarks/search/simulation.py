@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hpo.metric import Source, metric
 from hpo.pareto import Frame
 from hpo.problem import Problem
+from hpo.search.earlier import EarlierStudy
 from hpo.space import Candidate
 from hpo.trial import Cause, Measurement, Note, StageTime, Trial, TrialState
 
@@ -26,6 +27,9 @@ class Answer:
     notes: Mapping[str, Note] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     """Note -> the stage after which a running trial shows it."""
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviation over repeats of what is measured repeatedly."""
+    repeats: int = 1
     shared: str = ""
     """Key of the work that trials share: whoever comes later is spared the stages in `spared`."""
     spared: tuple[str, ...] = ()
@@ -46,6 +50,8 @@ class Simulation:
     """(origin, candidate) pairs, e.g. ``("anchor:dense", Candidate())``; everybody is told them first."""
     best: float
     """Hypervolume of the true, or best known, front as a share of the problem's own box."""
+    earlier: tuple[EarlierStudy, ...] = ()
+    """Studies of other models that our samplers are told of; peers have no means to hear of them."""
 
     def __post_init__(self) -> None:
         if not 0 < self.best <= 1:
@@ -64,7 +70,7 @@ class Simulation:
         running = self._running(number, candidate, origin, stages, answer.notes)
         if isinstance(answer.values, Cause):
             return running.failed(answer.values, "as recorded", running.seconds)
-        measured = tuple(self._measurement(name, value) for name, value in answer.values.items())
+        measured = tuple(self._measurement(name, value, answer) for name, value in answer.values.items())
         return replace(running, measurements=measured).completed(running.seconds)
 
     def glimpses(
@@ -91,9 +97,11 @@ class Simulation:
         started = Trial(number, candidate, origin, plan).started("simulation", 0.0)
         return replace(started, stages=stages, notes=dict(notes))
 
-    def _measurement(self, name: str, value: float) -> Measurement:
+    def _measurement(self, name: str, value: float, answer: Answer) -> Measurement:
         source = Source.EXACT if name in self.problem.exact else Source.MEASURED
-        return Measurement(name, float(value), metric(name).unit, source)
+        spread = answer.spreads.get(name)
+        noise = (0.0, 1) if spread is None else (spread, answer.repeats)
+        return Measurement(name, float(value), metric(name).unit, source, *noise)
 
     def refused(self, number: int, candidate: Candidate, origin: str) -> Trial:
         """Return the trial of a candidate that has no plan: FAILED before it began, at no cost."""

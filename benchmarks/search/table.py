@@ -49,7 +49,7 @@ def spread_at(runs: Sequence[Run], trials: int) -> Spread | None:
     long = [run for run in runs if run.key.trials >= trials]
     if not long:
         return None
-    return Spread(*np.quantile(_curves(long, trials)[:, -1], [0.25, 0.5, 0.75]).tolist())
+    return Spread(*np.quantile(curves(long, trials)[:, -1], [0.25, 0.5, 0.75]).tolist())
 
 
 def reached(runs: Sequence[Run], level: float) -> Reached:
@@ -59,19 +59,19 @@ def reached(runs: Sequence[Run], level: float) -> Reached:
     Beyond the end of the shortest run nothing is looked at.
     """
     length = min(run.key.trials for run in runs)
-    by_trial = np.median(_curves(runs, length), axis=0)
+    by_trial = np.median(curves(runs, length), axis=0)
     at_trial = np.flatnonzero(by_trial >= level)
     ends = [run.seconds[-1] if run.seconds else 0.0 for run in runs]
     times = np.unique([s for run in runs for s in (0.0, *run.seconds) if s <= min(ends)])
-    by_second = np.median([_at_seconds(run, times) for run in runs], axis=0)
+    by_second = np.median([at_seconds(run, times) for run in runs], axis=0)
     at_second = np.flatnonzero(by_second >= level)
     return Reached(
         int(at_trial[0]) if len(at_trial) else None, float(times[at_second[0]]) if len(at_second) else None
     )
 
 
-def _curves(runs: Sequence[Run], trials: int) -> Array:
-    """Return hypervolumes after 0, 1, ... trials, (runs, trials + 1)."""
+def curves(runs: Sequence[Run], trials: int) -> Array:
+    """Return hypervolumes after 0, 1, ... trials, (runs, trials + 1). What ended early stays where it was."""
     rows = []
     for run in runs:
         known = [run.anchors, *run.hypervolumes][: trials + 1]
@@ -79,7 +79,8 @@ def _curves(runs: Sequence[Run], trials: int) -> Array:
     return np.array(rows)
 
 
-def _at_seconds(run: Run, times: Array) -> Array:
+def at_seconds(run: Run, times: Array) -> Array:
+    """Return the hypervolume of what had ended after each of some times, (times,)."""
     done = np.searchsorted(np.array(run.seconds), times, side="right")
     found: Array = np.array([run.anchors, *run.hypervolumes])[done]
     return found
@@ -96,9 +97,13 @@ def grouped(runs: Sequence[Run]) -> Mapping[str, Mapping[str, list[Run]]]:
 def markdown(runs: Sequence[Run], levels: Sequence[float] = LEVELS) -> str:
     """Return two tables a problem: hypervolumes at the marks, and trials and seconds to each level."""
     return "\n\n".join(
-        f"### {problem}\n\n{_quality(searchers)}\n\n{_speed(searchers, levels)}"
-        for problem, searchers in grouped(runs).items()
+        f"### {problem}\n\n{both(searchers, levels)}" for problem, searchers in grouped(runs).items()
     )
+
+
+def both(searchers: Mapping[str, Sequence[Run]], levels: Sequence[float] = LEVELS) -> str:
+    """Return the two tables of one problem, from the runs of each searcher."""
+    return f"{_quality(searchers)}\n\n{_speed(searchers, levels)}"
 
 
 def _quality(searchers: Mapping[str, Sequence[Run]]) -> str:
@@ -117,19 +122,24 @@ def _quality(searchers: Mapping[str, Sequence[Run]]) -> str:
                 *("-" if spread is None else str(spread) for spread in found),
                 f"{np.mean([run.refused for run in runs]):.3g}",
                 f"{np.mean([run.repeated for run in runs]):.3g}",
-                f"{np.mean(asking):.3g}" if asking else "-",
+                _cpu(float(np.mean(asking))) if asking else "-",
             ]
         )
-    return _table(head, rows)
+    return grid(head, rows)
+
+
+def _cpu(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds >= 0.001 else "under 0.001"
 
 
 def _speed(searchers: Mapping[str, Sequence[Run]], levels: Sequence[float]) -> str:
     head = ["trials (seconds) to", *(f"{level:g}" for level in levels)]
-    return _table(
+    return grid(
         head, [[name, *(str(reached(runs, level)) for level in levels)] for name, runs in searchers.items()]
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

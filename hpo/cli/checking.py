@@ -34,13 +34,8 @@ def validate(study: StudyFile, overrides: Overrides = None, as_json: Json = Fals
             f"{document.name} is valid: {len(document.objectives)} objectives, "
             f"{len(document.space)} parameters ({count} candidates), "
             f"sampler {document.search.sampler}, "
-            f"budget {_budget(document.budget.trials, document.budget.hours)}"
+            f"budget {document.budget}"
         )
-
-
-def _budget(trials: int | None, hours: float | None) -> str:
-    parts = ([f"{trials} trials"] if trials else []) + ([f"{hours:g} h"] if hours else [])
-    return " or ".join(parts)
 
 
 def plan(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:

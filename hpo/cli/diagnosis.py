@@ -43,7 +43,7 @@ def _versions() -> Iterator[Finding]:
 def _energy() -> Iterator[Finding]:
     device = resolve("auto")
     counter = counter_available(device)
-    detail = counter or "no counter: an energy objective needs allow_modelled: true"
+    detail = counter or "no counter: energy objectives need allow_modelled: true; joules are no budget"
     yield Finding("energy counter", True, detail)
 
 

@@ -24,7 +24,13 @@ def launch(
     storage: Storage = None,
     trials: Annotated[int | None, typer.Option(help="Budget of trials.")] = None,
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="Budget of GPU-hours.")] = None,
+    joules: Annotated[float | None, typer.Option(help="Budget of counted energy, in J.")] = None,
     workers: Annotated[int | None, typer.Option(help="Workers.")] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A study in the store whose trials to learn from; repeatable."),
+    ] = None,
     ray_address: RayAddress = None,
     resume_existing: Annotated[
         bool, typer.Option("--resume", help="If the study exists, go on with it instead of refusing.")
@@ -42,11 +48,14 @@ def launch(
     from hpo.run.detach import create, submit
     from hpo.run.launch import launch as run_launch
     from hpo.run.launch import resume as run_resume
+    from hpo.run.more import More
     from hpo.store.store import Store
     from hpo.study_file import read_study
 
-    budget = {"budget.trials": trials, "budget.hours": hours, "run.workers": workers}
-    given = [f"{key}={value}" for key, value in budget.items() if value is not None]
+    more = More(trials, hours, gpu_hours, joules)
+    given = [f"budget.{key}={value}" for key, value in more.budgets.items()]
+    given += [] if workers is None else [f"run.workers={workers}"]
+    given += [f"search.warm_start=[{', '.join(warm_start)}]"] if warm_start else []
     document = read_study(study, [*(overrides or []), *given], name)
     with Store.open(storage) as store:
         exists = any(summary.name == document.name for summary in store.studies())
@@ -58,7 +67,7 @@ def launch(
             return
         with located(study), watching(store, document, quiet=as_json) as watcher:
             if exists and resume_existing:
-                outcome = run_resume(store, document.name, watcher, trials=trials, address=ray_address)
+                outcome = run_resume(store, document.name, watcher, more=more, address=ray_address)
             else:
                 outcome = run_launch(store, document, watcher, ray_address)
         _finish(store, document.name, outcome, as_json)
@@ -68,6 +77,12 @@ def resume(
     name: Name,
     storage: Storage = None,
     trials: Annotated[int | None, typer.Option(help="New budget of trials, those done included.")] = None,
+    hours: Annotated[float | None, typer.Option(help="New budget of hours, likewise.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="New budget of GPU-hours, likewise.")] = None,
+    joules: Annotated[float | None, typer.Option(help="New budget of counted energy in J, likewise.")] = None,
+    no_plateau: Annotated[
+        bool, typer.Option("--no-plateau", help="Go on without the study's plateau rule.")
+    ] = False,
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
@@ -77,11 +92,14 @@ def resume(
     """
     from hpo.cli.live import watching
     from hpo.run.launch import resume as run_resume
+    from hpo.run.more import More, amended
     from hpo.store.store import Store
 
+    more = More(trials, hours, gpu_hours, joules, no_plateau)
     with Store.open(storage) as store:
-        with watching(store, store.study(name).study, quiet=as_json) as watcher:
-            outcome = run_resume(store, name, watcher, trials=trials, address=ray_address)
+        study = amended(store.study(name), more)
+        with watching(store, study, quiet=as_json) as watcher:
+            outcome = run_resume(store, name, watcher, more=more, address=ray_address)
         _finish(store, name, outcome, as_json)
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -13,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.cli.options import say
-from hpo.format import duration_text, value_text
+from hpo.format import count_text, duration_text, value_text
 from hpo.run.launch import Watcher
+from hpo.store.spending import Spent, Work, spent_of
 from hpo.store.store import Store
 from hpo.store.values import EventKind
 from hpo.study import Study
@@ -77,6 +79,9 @@ class LiveTable:
         known = store.trials(study.name) if any(s.name == study.name for s in store.studies()) else ()
         self._trials = {trial.number: trial for trial in known}
         self._message = ""
+        self._begun: Spent | None = None
+        """What was spent when this run began; known from its first news on."""
+        self._since = time.monotonic()
         self._live = Live(console=Console(), get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> None:
@@ -89,8 +94,24 @@ class LiveTable:
         self._message = text
 
     def tell(self, kind: EventKind, trial: Trial) -> None:
+        if self._begun is None or kind in (EventKind.REQUEUED, EventKind.FAILED):
+            self._look_back()
         self._trials[trial.number] = trial
         self._message = ""
+
+    def _look_back(self) -> None:
+        """Read what earlier runs spent, the first time, and what is lost of this one's."""
+        record, lost = self._store.study(self._study.name), self._store.lost_work(self._study.name)
+        if self._begun is None:
+            self._begun, self._since = spent_of(record, (), lost), time.monotonic()
+        else:
+            self._begun = replace(self._begun, work=lost)
+
+    def _spent(self) -> Spent:
+        trials = list(self._trials.values())
+        begun = self._begun or Spent(0, 0.0, Work(), 0.0)
+        hours = begun.hours + (time.monotonic() - self._since) / 3600
+        return replace(begun, trials=len(trials), hours=hours, work=begun.work + Work.of_trials(trials))
 
     def _render(self) -> Group:
         trials = list(self._trials.values())
@@ -109,10 +130,13 @@ class LiveTable:
                 Text(str(t.candidate)),
                 Text(summary_of(self._study, t)),
             )
-        budget = self._study.budget.trials
-        of = f" of {budget}" if budget else ""
-        head = Text(f"study {self._study.name}: {len(final)}{of} trials   {self._message}")
-        bar = ProgressBar(total=budget or max(len(final), 1), completed=len(final))
+        used = self._spent()
+        fullest = max(used.uses(self._study.budget), key=lambda use: use.share)
+        head = Text(
+            f"study {self._study.name}: {count_text(len(final), 'trial')} over; "
+            f"spent {used.text(self._study.budget)}   {self._message}"
+        )
+        bar = ProgressBar(total=fullest.of, completed=min(fullest.spent, fullest.of))
         return Group(head, bar, table)
 
 

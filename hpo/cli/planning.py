@@ -36,6 +36,10 @@ class Forecast:
     study: str
     trials: int | None
     hours: float | None
+    gpu_hours: float | None
+    joules: float | None
+    budget: str
+    """All of these in words."""
     layers: int
     linear_parameters: int
     dense_bytes: int
@@ -75,6 +79,9 @@ def forecast(study: Study) -> Forecast:
         study=study.name,
         trials=study.budget.trials,
         hours=study.budget.hours,
+        gpu_hours=study.budget.gpu_hours,
+        joules=study.budget.joules,
+        budget=str(study.budget),
         layers=len(architecture.layers),
         linear_parameters=architecture.linear_parameters,
         dense_bytes=architecture.other_bytes + architecture.linear_parameters * architecture.weight_bits // 8,
@@ -89,10 +96,8 @@ def forecast(study: Study) -> Forecast:
 def forecast_table(found: Forecast) -> str:
     """Return a forecast for people."""
     count = "uncountably many" if found.candidates is None else f"at most {found.candidates:,}"
-    budget = [f"{found.trials} trials"] if found.trials else []
-    budget += [f"{found.hours:g} h"] if found.hours else []
     head = [
-        f"study {found.study}: {' or '.join(budget)}",
+        f"study {found.study}: {found.budget}",
         f"model: {found.layers} linear layers, {found.linear_parameters:,} weights in them, "
         f"{value_text(found.dense_bytes, 'bytes')} in all",
         f"space: {count} candidates; {found.distinct_plans} distinct plans among {found.previewed} previewed",

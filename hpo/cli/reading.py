@@ -41,6 +41,7 @@ def _status_text(store: object, name: str | None, as_json: bool) -> str:
     from dataclasses import asdict
 
     from hpo.cli.tables import studies_table, study_status
+    from hpo.store.spending import spent_of
     from hpo.store.store import Store
 
     assert isinstance(store, Store)
@@ -50,8 +51,10 @@ def _status_text(store: object, name: str | None, as_json: bool) -> str:
             return json.dumps([asdict(study) for study in studies], indent=2)
         return studies_table(studies)
     record, trials, front = store.study(name), store.trials(name), store.front(name)
+    spent = spent_of(record, trials, store.lost_work(name))
+    skills = store.skills(name)
     if not as_json:
-        return study_status(record, trials, front, time.time())
+        return study_status(record, trials, front, spent, skills, time.time())
     counts: dict[str, int] = {}
     for trial in trials:
         counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
@@ -65,6 +68,8 @@ def _status_text(store: object, name: str | None, as_json: bool) -> str:
             "counts": counts,
             "budget": record.study.budget.model_dump(),
             "hours": record.hours,
+            "spent": spent.to_mapping(),
+            "model": [skill.to_mapping() for skill in skills],
             "hypervolume": None if front is None else front.hypervolume,
             "front": [] if front is None else list(front.members),
             "coordinator": None

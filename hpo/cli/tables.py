@@ -7,9 +7,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hpo.format import count_text, duration_text, note_text, percent_text, spread_text, time_text, words
+from hpo.format import (
+    count_text,
+    duration_text,
+    note_text,
+    percent_text,
+    spread_text,
+    time_text,
+    value_text,
+    words,
+)
 from hpo.pareto import knee
 from hpo.problem import losses, within_limits
+from hpo.run.ending import growth_of
+from hpo.skill import Skill
+from hpo.store.spending import Spent
 from hpo.store.values import Front, StudyRecord, StudySummary
 from hpo.trial import LayerRecord, Trial
 
@@ -116,30 +128,47 @@ def studies_table(studies: Sequence[StudySummary]) -> str:
     return rendered(table) if studies else "the store holds no study yet; begin with: hpo launch quickstart"
 
 
-def study_status(record: StudyRecord, trials: Sequence[Trial], front: Front | None, now: float) -> str:
+def study_status(
+    record: StudyRecord,
+    trials: Sequence[Trial],
+    front: Front | None,
+    spent: Spent,
+    skills: Sequence[Skill],
+    now: float,
+) -> str:
     """Return where one study stands."""
-    study, budget = record.study, record.study.budget
+    study = record.study
     counts: dict[str, int] = {}
     for trial in trials:
         counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
     lines = [f"study {study.name}: {record.state}" + (f" ({record.message})" if record.message else "")]
     if record.requested != "none":
         lines.append(f"asked to {record.requested}")
-    of = "" if budget.trials is None else f" of {budget.trials}"
+    lines.append(f"trials: {len(trials)}" + "".join(f", {n} {state}" for state, n in sorted(counts.items())))
     lines.append(
-        f"trials: {len(trials)}{of}" + "".join(f", {n} {state}" for state, n in sorted(counts.items()))
+        f"time: {duration_text(record.hours * 3600)}; busy {duration_text(spent.work.seconds)} on workers"
     )
-    hours = "" if budget.hours is None else f" of {budget.hours:g} h"
-    lines.append(
-        f"time: {duration_text(record.hours * 3600)}{hours}; "
-        f"busy {duration_text(sum(t.seconds for t in trials))} on workers"
-    )
+    lines.append(f"spent: {spent.text(study.budget)}")
+    if study.search.plateau is not None:
+        lines.append(f"plateau rule: {_growth(record, trials, spent)}")
+    if used := record.environment.get("warm_start"):
+        lines.append(f"warm start from {used}")
+    lines += [f"model of {skill.words}" for skill in skills]
     if front is not None:
         share = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4f}"
         lines.append(
             f"front: {count_text(len(front.members), 'member')}{share}, last changed {time_text(front.at)}"
         )
     return rendered(*lines, *_running(trials, now), *_failures(trials))
+
+
+def _growth(record: StudyRecord, trials: Sequence[Trial], spent: Spent) -> str:
+    rule = record.study.search.plateau
+    assert rule is not None
+    found = growth_of(record.study, trials, spent.gpus)
+    if found is None:
+        return f"too early to tell; it wants {rule.trials} trials after the start design"
+    return found.words(rule.gain_per_hour, on_gpu=spent.gpus > 0)
 
 
 def _running(trials: Sequence[Trial], now: float) -> list[Table | str]:
@@ -179,7 +208,11 @@ def trial_page(record: StudyRecord, trial: Trial, layers: Sequence[LayerRecord],
         head.append(f"failed: {trial.cause}: {trial.message}")
     if trial.state == "completed":
         head.append("within every limit" if inside else "breaks a limit of the study")
-    stages = ", ".join(f"{s.stage} {duration_text(s.seconds)}" for s in trial.stages)
+    stages = ", ".join(
+        f"{s.stage} {duration_text(s.seconds)}"
+        + ("" if s.joules is None else f" ({value_text(1e3 * s.joules, 'mJ')})")
+        for s in trial.stages
+    )
     notes = ", ".join(f"{words(name)} {note_text(value)}" for name, value in trial.notes.items())
     head += [f"stages: {stages or '-'}"] + ([f"notes: {notes}"] if notes else [])
     return rendered(*head, _measurements(trial), _layers(layers))

@@ -16,15 +16,19 @@ from hpo.compress.bases import LowRankBasis
 from hpo.compress.budget import Array, Ints, Room, rounded, scaled
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import ModelProfile
-from hpo.compress.recipe import Knobs
 from hpo.compress.sensitivity import BLOCK_INFLUENCE, SHARES, Sensitivity, sensitivity_of
+from hpo.compress.shift import ShiftKnobs
 from hpo.errors import Unsupported
 from hpo.space import Value
 
 Multiplier = Annotated[float, Field(gt=0, le=10)]
 
 
-class AllocationKnobs(Knobs):
+RANK_STEP = 1.1
+"""What one step of a `shift` multiplies a rank with."""
+
+
+class AllocationKnobs(ShiftKnobs):
     """Who gets more of the weights that are kept, and who less."""
 
     allocation: Literal["uniform", "spectral", "sensitivity", "waterfill", "softmax"] = "uniform"
@@ -69,7 +73,7 @@ def budgeted_ranks(profile: ModelProfile, knobs: AllocationKnobs, keep_ratio: fl
 
     Raises:
         Unsupported: protected blocks alone hold more than is to be kept, or there are not as many
-            block weights as blocks.
+            block weights as blocks, or steps of a shift as layers.
     """
     free = ~protected(profile.architecture, knobs)
     ranks = profile.caps.astype(np.int64)
@@ -99,10 +103,10 @@ def multipliers(architecture: Architecture, knobs: AllocationKnobs) -> Array:
     """Return what each layer's rank is multiplied with, (L,).
 
     Raises:
-        Unsupported: there are not as many block weights as blocks.
+        Unsupported: there are not as many block weights as blocks, or steps of a shift as layers.
     """
     layers = architecture.layers
-    weights = np.ones(len(layers))
+    weights = RANK_STEP ** knobs.steps(len(layers)).astype(float)
     weights[[layer.group == "attention" for layer in layers]] *= knobs.attention
     weights[np.array(architecture.is_down)] *= knobs.down
     if knobs.block_weight:

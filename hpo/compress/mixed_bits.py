@@ -28,6 +28,12 @@ def allotted(budget: float, slack: float, weights_L: Array, rises_LB: Array) -> 
     return np.asarray(BITS[places], dtype=np.int64)
 
 
+def moved(bits_L: Ints, steps_L: Ints) -> Ints:
+    """Return bits so many steps along `BITS` up, or down where negative, (L,); kept within them."""
+    places = np.searchsorted(BITS, bits_L) + steps_L
+    return np.asarray(BITS[np.clip(places, 0, len(BITS) - 1)], dtype=np.int64)
+
+
 def gains_per_bit(rises_LB: Array) -> Array:
     """Return how much one more bit of a layer takes off the loss, (L, B - 1), from each number of bits on.
 

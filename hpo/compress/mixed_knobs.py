@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 
 from hpo.compress.budget import TOLERANCE, Array, Ints
 from hpo.compress.layer_plan import LayerPlan
-from hpo.compress.mixed_bits import BITS, allotted
+from hpo.compress.mixed_bits import BITS, allotted, moved
 from hpo.compress.profile import ModelProfile
-from hpo.compress.recipe import Knobs
+from hpo.compress.shift import ShiftKnobs
 from hpo.errors import Unsupported
 
 Bits = Literal[2, 3, 4, 8]
@@ -27,7 +27,7 @@ def typical_group(size: int) -> int:
     return min((x for x in TYPICAL_GROUPS if x), key=lambda x: max(x / size, size / x)) if size else 0
 
 
-class MixedKnobs(Knobs):
+class MixedKnobs(ShiftKnobs):
     """Bits of a code: the same everywhere, by kind of layer, or by what each layer can bear."""
 
     bits: Bits = 4
@@ -54,7 +54,8 @@ class MixedKnobs(Knobs):
     def is_mixed(self) -> bool:
         """Whether layers may have different bits."""
         kinds = (self.attention_bits, self.mlp_bits, self.down_bits)
-        return self.allocation != "uniform" or any(bits is not None for bits in kinds)
+        named = any(bits is not None for bits in kinds)
+        return self.allocation != "uniform" or named or self.is_shifted
 
     def layer_bits(self, profile: ModelProfile, layers: Sequence[LayerPlan], sensitivity: str) -> Ints:
         """Return the bits of every layer, (L,). `sensitivity` names the preparation that holds them.
@@ -62,8 +63,13 @@ class MixedKnobs(Knobs):
         Layers that are not dense any more are judged by what the dense ones bear.
 
         Raises:
-            Unsupported: the kinds with bits of their own put the mean out of reach.
+            Unsupported: the kinds with bits of their own put the mean out of reach, or there are not as many
+                steps of a shift as layers.
         """
+        return moved(self._ruled(profile, layers, sensitivity), self.steps(len(layers)))
+
+    def _ruled(self, profile: ModelProfile, layers: Sequence[LayerPlan], sensitivity: str) -> Ints:
+        """Return the bits of every layer without the shift, (L,)."""
         bits = self._by_kind(profile)
         if self.allocation == "uniform":
             return np.where(bits == 0, self.bits, bits)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hpo.compress.selection import SelectionKnobs
+from hpo.compress.shift import ShiftKnobs
 from hpo.compress.sparse_pattern import NOfM
 from hpo.compress.sparse_store import Store
 from hpo.errors import Unsupported
@@ -12,7 +13,7 @@ from hpo.errors import Unsupported
 UNSTRUCTURED = "unstructured"
 
 
-class SparsifyKnobs(SelectionKnobs):
+class SparsifyKnobs(SelectionKnobs, ShiftKnobs):
     """How many zeros, where they may stand, and how the matrix is held then."""
 
     sparsity: float | None = Field(default=None, gt=0, lt=1)
@@ -72,6 +73,8 @@ class SparsifyKnobs(SelectionKnobs):
             )
         if self.allocation != "uniform":
             raise ValueError(f"allocation is {self.allocation}, but {own} is the same everywhere")
+        if self.is_shifted:
+            raise ValueError(f"shift moves shares of zeros, but {own} is the same everywhere")
         for name, times in (("attention", self.attention), ("mlp", self.mlp)):
             if times not in (0, 1):
                 raise ValueError(f"{name} is {times:g}, but with {own} it is 0 or 1")

@@ -8,19 +8,27 @@ import os
 import platform
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from hpo.compress.planner import plan_of
+from hpo.measure.quiet import QuietNode
 from hpo.problem import Problem
 from hpo.run.asking import Asker
 from hpo.run.bench import Setup
+from hpo.run.ending import Ending
 from hpo.run.heartbeat import LEASE_S, Heartbeat
 from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.run.ledger import Ledger, Listener
 from hpo.run.lineage import parent_of
+from hpo.run.phases import Phases
 from hpo.run.runner import Report, Runner
+from hpo.run.stock import Stock
+from hpo.run.turn import Turn
 from hpo.search.botorch_import import importing_botorch
+from hpo.search.refining import promotion
+from hpo.search.warm_start import WarmStart
+from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Lease, Request, StudyState
@@ -35,6 +43,12 @@ HOPELESS = 5
 
 _POLL_S = 0.5
 """How often requests from outside are looked for."""
+
+_GLANCE_S = 0.02
+"""How long workers are listened to at a time while an ask is under way, and the ask while slots are free."""
+
+_BANK_H = 1 / 120
+"""How often, in hours of its run, a coordinator stores how many it has taken."""
 
 
 def owner_name() -> str:
@@ -64,20 +78,30 @@ class Coordinator:
         problem: Problem,
         lease: Lease,
         listener: Listener,
+        warm: WarmStart | None = None,
     ) -> None:
         self._store, self._study, self._runner = store, study, runner
         self._setup, self._problem, self._lease = setup, problem, lease
         self._ledger = Ledger(store, lease, problem, listener)
-        self._asker = Asker(problem, study.search)
+        phases = Phases(study, lambda: self._ending.used(self._hours()))
+        turn = Turn()
+        asker = Asker(turn.sharing(problem), study.search, warm, phases)
+        self._stock = Stock(asker, apart=runner.concurrent, turn=turn)
         self._screening: Screening | None = None
+        self._machine = QuietNode()
+        self._skills: tuple[Skill, ...] = ()
         self._queue: list[Trial] = []
+        self._held: list[Report] = []
         self._crashes = self._ledger.losses(EventKind.LOST)
         self._exhausted = False
         self._request = Request.NONE
         self._interrupted = False
         self._polled = -_POLL_S
         self._since = time.monotonic()
-        self._hours_before = store.study(study.name).hours
+        self._banked = 0.0
+        self._ending = Ending(study, setup.device, store.study(study.name).hours, self._ledger)
+        self._begun: dict[int, float] = {}
+        """Trial number -> when the stage that it is in was submitted."""
 
     def interrupt(self) -> None:
         """React to Ctrl-C: the first drains, the second cancels. Safe to call from a signal handler."""
@@ -101,7 +125,7 @@ class Coordinator:
             try:
                 outcome = self._loop(heartbeat)
             finally:
-                self._store.add_hours(self._lease, (time.monotonic() - self._since) / 3600)
+                self._bank_hours()
             self._store.set_state(self._lease, outcome.state, outcome.message, time.time())
         self._store.release(self._lease, time.time())
         return outcome
@@ -117,20 +141,25 @@ class Coordinator:
         while True:
             heartbeat.check()
             self._poll()
+            if self._hours() - self._banked >= _BANK_H:
+                self._bank_hours()
             if self._request is Request.CANCEL:
                 self._requeue_running()
                 return Outcome(StudyState.STOPPED, "cancelled", self._interrupted)
-            if hopeless := self._hopeless():
+            if hopeless := self._hopeless() or self._ending.blind():
                 self._requeue_running()
                 return Outcome(StudyState.FAILED, hopeless)
-            draining = self._request is Request.DRAIN or self._out_of_hours()
-            if not draining:
+            over = self._ending.over(self._hours())
+            going = not over and self._request is not Request.DRAIN
+            if going:
                 self._fill()
             running = self._ledger.in_state(TrialState.RUNNING)
-            if not running and (end := self._end(draining)):
+            if not running and (end := self._end(over)):
                 return end
-            for report in self._runner.wait(_POLL_S):
+            for report in self._news():
                 self._handle(report)
+                if going and self._request is Request.NONE and not self._ending.over(self._hours()):
+                    self._begin(self._runner.free() - len(self._queue))  # before the next is written down
 
     def _poll(self) -> None:
         if time.monotonic() - self._polled >= _POLL_S:
@@ -139,25 +168,27 @@ class Coordinator:
             if asked is Request.CANCEL or self._request is Request.NONE:
                 self._request = asked
 
-    def _out_of_hours(self) -> bool:
-        budget = self._study.budget.hours
-        spent = self._hours_before + (time.monotonic() - self._since) / 3600
-        return budget is not None and spent >= budget
+    def _hours(self) -> float:
+        """Return for how long this run has been going on."""
+        return (time.monotonic() - self._since) / 3600
 
-    def _end(self, draining: bool) -> Outcome | None:
-        """Return how the study ends if nothing runs and nothing more will."""
+    def _bank_hours(self) -> None:
+        """Store the hours since last time, so that a run that is killed has spent them too."""
+        hours = self._hours()
+        self._store.add_hours(self._lease, hours - self._banked)
+        self._banked = hours
+
+    def _end(self, over: str) -> Outcome | None:
+        """Return how the study ends if nothing runs and nothing more will; `over` says why, if known."""
         if self._request is Request.DRAIN:
             return Outcome(StudyState.STOPPED, "drained", self._interrupted)
-        if not self._queue and (self._budget_left() == 0 or self._exhausted or draining):
-            if not self._ledger.in_state(TrialState.COMPLETED):
-                return Outcome(StudyState.FAILED, "no trial was completed: " + self._last_failure())
-            if self._budget_left() == 0:
-                return Outcome(StudyState.FINISHED, "the budget of trials is used")
-            why = "the space holds no more plans" if self._exhausted else "the budget of hours is used"
-            return Outcome(StudyState.FINISHED, why)
-        if draining:
-            return Outcome(StudyState.FINISHED, "the budget of hours is used")
-        return None
+        if not self._queue and self._budget_left() == 0:
+            over = over or f"the budget of trials is used: {len(self._ledger)} of {self._study.budget.trials}"
+        elif not self._queue and self._exhausted:
+            over = over or "the space holds no more plans"
+        if over and not self._queue and not self._ledger.in_state(TrialState.COMPLETED):
+            return Outcome(StudyState.FAILED, "no trial was completed: " + self._last_failure())
+        return Outcome(StudyState.FINISHED, over) if over else None
 
     def _budget_left(self) -> int | None:
         """Return how many trials may still be asked; None without a budget of trials."""
@@ -170,15 +201,34 @@ class Coordinator:
         while free > 0 and self._queue:
             self._start(self._queue.pop(0))
             free -= 1
+        begun = self._begin(free)
+        while not self._exhausted and not self._held:
+            free -= begun
+            self._stock.order(self._ledger.trials, free, len(self._queue), self._budget_left())
+            if not (begun := self._begin(free)):  # a quick answer is there already
+                break
+        self._exhausted = self._stock.exhausted
+        if (skills := self._stock.skills) != self._skills:
+            self._skills = skills
+            self._ledger.judge_model(skills)
+
+    def _begin(self, free: int) -> int:
+        """Start as many proposals as are ready and wanted; return how many."""
         left = self._budget_left()
-        count = free if left is None else min(free, left)
-        if count <= 0 or self._exhausted:
-            return
-        proposals = self._asker.ask(self._ledger, count)
+        proposals = self._stock.take(self._ledger.trials, free if left is None else min(free, left))
         for origin, candidate, plan_hash in proposals:
             self._start(self._ledger.add(candidate, origin, plan_hash, self._layers(candidate)))
-        # With others still running a sampler may be short of plans only for now; alone, for good.
-        self._exhausted = not proposals and not self._ledger.in_state(TrialState.RUNNING)
+        return len(proposals)
+
+    def _news(self) -> list[Report]:
+        """Return what has happened, and be there for the ask under way: neither waits for the other."""
+        if self._held and not self._stock.busy:
+            held, self._held = self._held, []
+            return held
+        if self._stock.busy and self._runner.free() > 0:
+            self._stock.wait(_GLANCE_S)
+            return self._runner.wait(0.0)
+        return self._runner.wait(min(max(self._stock.rest_s, _GLANCE_S), _POLL_S))
 
     def _layers(self, candidate: Candidate) -> tuple[LayerRecord, ...]:
         if self._setup.profile is None:  # a bench without a model has no layers to tell of
@@ -189,8 +239,18 @@ class Coordinator:
         parent = parent_of(self._problem, self._ledger.trials, trial.candidate)
         lineage = (parent.number, parent.plan_hash) if parent else (None, "")
         job = Job(trial.number, trial.attempt, trial.candidate, trial.plan_hash, *lineage)
-        worker = self._runner.submit(job, FIRST_STAGE)
+        worker = self._submit(job, FIRST_STAGE)
         self._ledger.save(trial.started(worker, time.time()), EventKind.STARTED, {"worker": worker})
+
+    def _submit(self, job: Job, stage: str) -> str:
+        worker = self._runner.submit(job, stage)
+        self._begun[job.number] = time.monotonic()
+        return worker
+
+    def _broken_off(self, trial: Trial) -> dict[str, float]:
+        """Return for how long a trial has been in a stage that comes to no end."""
+        begun = self._begun.pop(trial.number, None)
+        return {} if begun is None else {"seconds": time.monotonic() - begun}
 
     def _handle(self, report: Report) -> None:
         trial = self._ledger[report.job.number]
@@ -198,11 +258,14 @@ class Coordinator:
             self._ledger.note(EventKind.CONFLICT, trial, {"why": "news of an attempt that is over"})
         elif report.result is None:
             self._lost(trial, report)
+        elif self._stock.busy and self._judged(report.result):
+            # BoTorch's settings and torch's random numbers belong to the process: one model at a time.
+            self._held.append(report)
         else:
             self._advance(trial, report.job, report.result)
 
     def _advance(self, trial: Trial, job: Job, result: StageResult) -> None:
-        stage = StageTime(result.stage, result.seconds)
+        stage = StageTime(result.stage, result.seconds, result.joules)
         trial = trial.advanced(stage, result.measurements, result.notes)
         if result.failure is not None:
             self._runner.release(job)
@@ -212,26 +275,37 @@ class Coordinator:
             self._runner.release(job)
             self._ledger.save(trial.stopped(why, time.time()), EventKind.STOPPED, {"after": stage.stage})
         elif result.following:
-            self._ledger.save(trial, EventKind.STAGE_DONE, {"stage": stage.stage, "seconds": stage.seconds})
-            self._runner.submit(job, result.following)
+            self._ledger.save(trial, EventKind.STAGE_DONE, asdict(stage))
+            self._submit(job, result.following)
         else:
             self._runner.release(job)
             self._ledger.save(trial.completed(time.time()), EventKind.COMPLETED)
 
+    def _judged(self, result: StageResult) -> bool:
+        """Whether what a stage has shown may end its trial."""
+        shown = result.following and set(result.notes) & set(self._problem.tiers)
+        return bool(shown) and self._study.search.stopping != "none"
+
     def _hopeless_trial(self, trial: Trial, result: StageResult) -> str:
         """Return why a trial is not worth going on with after what its last stage has shown, else nothing."""
-        if self._study.search.stopping == "none" or not set(result.notes) & set(self._problem.tiers):
+        if set(result.notes) & set(self._problem.tiers[:1]) and (
+            why := promotion(self._problem, self._ledger.trials, trial)
+        ):
+            return why
+        if not self._judged(result):
             return ""
         if self._screening is None:
             with importing_botorch():
                 from hpo.search.screening import Screening
             self._screening = Screening(self._problem)
-        return self._screening.verdict(self._ledger.trials, trial)
+        with self._machine.working():  # timings of other workers go first
+            return self._screening.verdict(self._ledger.trials, trial)
 
     def _lost(self, trial: Trial, report: Report) -> None:
         """Try a trial again whose worker is gone, until its attempts are used."""
         self._crashes[trial.number] = self._crashes.get(trial.number, 0) + 1
-        self._ledger.note(EventKind.LOST, trial, {"worker": trial.worker, "why": report.lost})
+        lost = {"worker": trial.worker, "why": report.lost, **self._broken_off(trial)}
+        self._ledger.note(EventKind.LOST, trial, lost)
         if self._crashes[trial.number] < self._study.run.attempts:
             again = self._ledger.save(trial.requeued(), EventKind.REQUEUED, {"why": report.lost})
             self._queue.append(again)
@@ -242,7 +316,8 @@ class Coordinator:
 
     def _requeue_running(self) -> None:
         for trial in self._ledger.in_state(TrialState.RUNNING):
-            self._ledger.save(trial.requeued(), EventKind.REQUEUED, {"why": "the study was stopped"})
+            payload = {"why": "the study was stopped", **self._broken_off(trial)}
+            self._ledger.save(trial.requeued(), EventKind.REQUEUED, payload)
 
     def _hopeless(self) -> str:
         first = self._ledger.trials[:HOPELESS]

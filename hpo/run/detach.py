@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from hpo.errors import HpoError, UsageError
+from hpo.run.earlier import check_named
 from hpo.run.launch import check_study, for_model, refuse_taken
 from hpo.store.store import Store
 from hpo.store.url import parse
@@ -24,6 +25,7 @@ def create(store: Store, study: Study) -> None:
     refuse_taken(store, study.name)
     check_study(study)
     study = for_model(study)
+    check_named(store, study)
     if study.run.runner != "ray":
         raise UsageError("--detach needs the Ray runner", "set run.runner: ray")
     store.create_study(study, {}, time.time())

@@ -11,6 +11,7 @@ class InProcessRunner:
     """One worker: this process. `wait` does the work."""
 
     summary = "in this process, one trial at a time; needs no Ray"
+    concurrent = False
 
     def __init__(self, spec: BenchSpec, run: Run, address: str | None = None) -> None:
         if address is not None:

@@ -57,6 +57,8 @@ class StageResult:
     measurements: tuple[Measurement, ...] = ()
     notes: Mapping[str, Note] = field(default_factory=dict)
     failure: Failure | None = None
+    joules: float | None = None
+    """Energy counted over the stage; None where there is no counter for this worker alone."""
 
     def to_mapping(self) -> dict[str, Any]:
         failure = self.failure
@@ -67,6 +69,7 @@ class StageResult:
             "measurements": [m.to_mapping() for m in self.measurements],
             "notes": dict(self.notes),
             "failure": None if failure is None else [str(failure.cause), failure.message],
+            "joules": self.joules,
         }
 
     @classmethod
@@ -79,4 +82,5 @@ class StageResult:
             measurements=tuple(map(Measurement.from_mapping, mapping["measurements"])),
             notes=dict(mapping["notes"]),
             failure=None if failure is None else Failure(Cause(failure[0]), failure[1]),
+            joules=mapping["joules"],
         )

@@ -18,14 +18,18 @@ from hpo.models.source import check_source
 from hpo.problem import Problem
 from hpo.run.bench import BenchSpec, Setup
 from hpo.run.coordinator import Coordinator, Outcome, owner_name
+from hpo.run.earlier import USED, check_named, facts, warm_start
 from hpo.run.heartbeat import LEASE_S
 from hpo.run.ledger import Listener
+from hpo.run.more import More, amended
 from hpo.run.preview import check_reachable, problem_of
 from hpo.run.runner import Runner
 from hpo.search.grid import check_countable
+from hpo.search.warm_start import WarmStart
+from hpo.store.spending import gpus_of
 from hpo.store.store import Store
-from hpo.store.values import Lease, Request, StudyRecord, StudyState
-from hpo.study import Budget, Study
+from hpo.store.values import Lease, Request, StudyRecord
+from hpo.study import Study, no_gpu_hours
 
 WORKBENCH = "hpo.run.workbench:Workbench"
 
@@ -86,13 +90,39 @@ def check_energy(study: Study, counter: str) -> None:
             )
 
 
+def check_budget(study: Study, setup: Setup) -> None:
+    """Refuse a budget in what cannot be counted on the workers' device.
+
+    Raises:
+        InvalidStudy: naming what could be given instead.
+    """
+    if study.budget.gpu_hours is not None and not gpus_of(setup.device, study.run.gpus_per_worker):
+        raise no_gpu_hours(f"the workers run on {setup.device!r}")
+    if study.budget.joules is None:
+        return
+    if not setup.energy_counter:
+        raise InvalidStudy(
+            "joules cannot be counted here: no NVML and no readable RAPL counter (hpo doctor shows them)",
+            "give budget.hours, gpu_hours or trials instead; a modelled energy is no measured one",
+            ("budget", "joules"),
+        )
+    if setup.energy_counter == "rapl" and study.run.workers > 1:
+        raise InvalidStudy(
+            f"joules cannot be counted for each of {study.run.workers} workers on processors: "
+            "the counter is the whole machine's",
+            "set run.workers to 1, or give budget.hours or budget.trials instead",
+            ("budget", "joules"),
+        )
+
+
 def check_setup(study: Study, setup: Setup) -> Problem:
     """Refuse what only the loaded model can tell; return the problem to search.
 
     Raises:
-        InvalidStudy: a limit nothing can meet, or an energy that cannot be had.
+        InvalidStudy: a limit nothing can meet, an energy that cannot be had, a budget nobody can count.
     """
     check_energy(study, setup.energy_counter)
+    check_budget(study, setup)
     if setup.profile is None:
         raise HpoError("the workers came up without a model profile", "use the workbench as their bench")
     problem = problem_of(study, setup.profile, setup.energy_counter)
@@ -120,11 +150,13 @@ def launch(store: Store, study: Study, watcher: Watcher, address: str | None = N
     refuse_taken(store, study.name)
     check_study(study)
     study = for_model(study)
+    check_named(store, study)
     watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
     with started(study, address) as (runner, setup):
         problem = check_setup(study, setup)
-        store.create_study(study, _provenance(setup), time.time())
-        return _coordinate(store, study, runner, setup, problem, watcher)
+        warm = warm_start(store, study, problem, {})
+        store.create_study(study, _provenance(setup) | facts(store, warm), time.time())
+        return _coordinate(store, study, runner, setup, problem, warm, watcher)
 
 
 def refuse_taken(store: Store, name: str) -> None:
@@ -142,42 +174,23 @@ def refuse_taken(store: Store, name: str) -> None:
 
 
 def resume(
-    store: Store, name: str, watcher: Watcher, *, trials: int | None = None, address: str | None = None
+    store: Store, name: str, watcher: Watcher, *, more: More | None = None, address: str | None = None
 ) -> Outcome:
-    """Go on with a study where it stopped, with a bigger budget if `trials` is given.
+    """Go on with a study where it stopped, with a bigger budget if `more` has one.
 
     Raises:
         UsageError: it is finished and no more budget was given, or the budget is smaller than before.
         HpoError: the machine or the model is not the one its figures come from.
     """
     record = store.study(name)
-    study = _with_budget(record, trials)
+    study = amended(record, more or More())
     watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
     with started(study, address) as (runner, setup):
         problem = check_setup(study, setup)
         if record.environment.get("profile"):  # a study that was only submitted has none yet
             check_drift(study, record, setup)
-        return _coordinate(store, study, runner, setup, problem, watcher)
-
-
-def _with_budget(record: StudyRecord, trials: int | None) -> Study:
-    study, done = record.study, record.state is StudyState.FINISHED
-    if trials is None:
-        if done:
-            raise UsageError(
-                f"study {study.name!r} is finished: {record.message}",
-                f"give it more with: hpo resume {study.name} --trials N (now {study.budget.trials})",
-            )
-        return study
-    if study.budget.trials is not None and trials < study.budget.trials:
-        raise UsageError(
-            f"--trials {trials} is below the budget of {study.budget.trials}",
-            "the budget counts all trials, those done included",
-        )
-    if done and trials == study.budget.trials:
-        raise UsageError(f"study {study.name!r} has used its {trials} trials", "give a larger --trials")
-    budget = Budget(trials=trials, hours=study.budget.hours)
-    return study.model_copy(update={"budget": budget})
+        warm = warm_start(store, study, problem, record.environment)
+        return _coordinate(store, study, runner, setup, problem, warm, watcher)
 
 
 def check_drift(study: Study, record: StudyRecord, setup: Setup) -> None:
@@ -209,16 +222,24 @@ def _provenance(setup: Setup) -> dict[str, str]:
 
 
 def _coordinate(
-    store: Store, study: Study, runner: Runner, setup: Setup, problem: Problem, watcher: Watcher
+    store: Store,
+    study: Study,
+    runner: Runner,
+    setup: Setup,
+    problem: Problem,
+    warm: WarmStart | None,
+    watcher: Watcher,
 ) -> Outcome:
     lease = take_lease(store, study.name)
     store.request(study.name, Request.NONE, time.time())  # what was asked of an earlier coordinator
     record = store.study(study.name)
     if not record.environment:  # submitted as a job, and begun only now
-        store.set_environment(lease, _provenance(setup), time.time())
+        store.set_environment(lease, _provenance(setup) | facts(store, warm), time.time())
     if record.study != study:
-        store.replace_study(lease, study, "a new budget", time.time())
-    coordinator = Coordinator(store, study, runner, setup, problem, lease, watcher.listener)
+        store.replace_study(lease, study, "resumed with another budget or rule", time.time())
+    if used := store.study(study.name).environment.get(USED):
+        watcher.say(f"warm start from {used}")
+    coordinator = Coordinator(store, study, runner, setup, problem, lease, watcher.listener, warm)
     with _signals(coordinator, watcher.say):
         return coordinator.run()
 

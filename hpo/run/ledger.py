@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hpo.pareto import Frame, Mask, nondominated
-from hpo.problem import Problem, feasible
+from hpo.pareto import Array, nondominated
+from hpo.problem import Problem
+from hpo.skill import Skill
 from hpo.space import Candidate
+from hpo.store.spending import Work
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Front, Lease
 from hpo.trial import LayerRecord, Trial, TrialState
@@ -24,6 +26,10 @@ class Ledger:
         self._trials = {trial.number: trial for trial in store.trials(lease.study)}
         self._front = store.front(lease.study)
         self._final = sum(t.state.is_final for t in self._trials.values())
+        done = self.in_state(TrialState.COMPLETED)
+        self._losses = dict(zip((t.number for t in done), problem.losses(done), strict=True))
+        self._anchors = [trial for trial in done if trial.origin.startswith("anchor")]
+        self._work = Work.of_trials(self.trials) + store.lost_work(lease.study)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -38,6 +44,11 @@ class Ledger:
     def final(self) -> int:
         """How many trials are over."""
         return self._final
+
+    @property
+    def work(self) -> Work:
+        """What workers have done for the study, lost attempts included."""
+        return self._work
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -61,6 +72,10 @@ class Ledger:
         before = self._trials[trial.number]
         self._store.save_trial(self._lease, trial, kind, time.time(), payload or {})
         self._trials[trial.number] = trial
+        if trial.attempt == before.attempt:
+            self._work += Work.of(trial.stages[len(before.stages) :])
+        if kind is EventKind.REQUEUED:
+            self._count_lost(payload or {})
         if trial.state.is_final and not before.state.is_final:
             self._final += 1
             self._update_front(trial)
@@ -70,6 +85,17 @@ class Ledger:
     def note(self, kind: EventKind, trial: Trial, payload: Mapping[str, Any]) -> None:
         """Record an event that leaves the trial as it is."""
         self._store.note(self._lease, kind, time.time(), trial.number, trial.attempt, payload)
+        if kind is EventKind.LOST:
+            self._count_lost(payload)
+
+    def judge_model(self, skills: Sequence[Skill]) -> None:
+        """Record how good the search's model is."""
+        payload = {"skills": [skill.to_mapping() for skill in skills]}
+        self._store.note(self._lease, EventKind.MODEL, time.time(), payload=payload)
+
+    def _count_lost(self, payload: Mapping[str, Any]) -> None:
+        if "seconds" in payload:
+            self._work += Work.lost(payload["seconds"])
 
     def losses(self, kind: EventKind) -> dict[int, int]:
         """Return trial number -> how many events of a kind it has had; survives a restart."""
@@ -83,40 +109,42 @@ class Ledger:
         """Keep the front current; a trial that does not enter it costs one comparison."""
         if newest.state is not TrialState.COMPLETED:
             return
-        anchors = newest.origin.startswith("anchor")
-        pool = self.trials if anchors or self._front is None else self._challenge(newest)
-        members, frame = front_of(self._problem, pool, self.trials)
-        front = Front(
-            revision=0 if self._front is None else self._front.revision + 1,
-            members=tuple(trial.number for trial in members),
-            hypervolume=None if frame is None else frame.hypervolume(self._problem.losses(members)),
-            reference=() if frame is None else frame.reference,
-            ideal=() if frame is None else frame.ideal,
-            trials=self._final,
-            at=time.time(),
-        )
+        row = self._problem.losses([newest])[0]
+        self._losses[newest.number] = row
+        if newest.origin.startswith("anchor"):
+            self._anchors.append(newest)
+        elif self._front is not None and self._is_beaten(row, self._front.members):
+            return
+        anchored = newest.origin.startswith("anchor") or self._front is None
+        pool = self._losses if anchored or self._front is None else (*self._front.members, newest.number)
+        front = self._front_of(sorted(pool))
         old = self._front
         if old is None or (front.members, front.reference) != (old.members, old.reference):
             self._store.save_front(self._lease, front)
             self._front = front
 
-    def _challenge(self, newest: Trial) -> tuple[Trial, ...]:
-        members = () if self._front is None else self._front.members
-        return (*(self._trials[number] for number in members), newest)
+    def _is_beaten(self, row: Array, members: Sequence[int]) -> bool:
+        """Whether a trial is no better than a member of the front in anything, and no copy of it."""
+        rows = self._rows(members)
+        return bool(((rows <= row).all(axis=1) & (rows < row).any(axis=1)).any())
 
+    def _rows(self, numbers: Sequence[int]) -> Array:
+        return np.array([self._losses[number] for number in numbers]).reshape(
+            len(numbers), len(self._problem.objectives)
+        )
 
-def front_of(
-    problem: Problem, pool: Sequence[Trial], trials: Sequence[Trial]
-) -> tuple[list[Trial], Frame | None]:
-    """Return the members of the front among `pool`, by number, and the frame of the whole study."""
-    anchors = [t for t in trials if t.origin.startswith("anchor")]
-    able = [t for t, ok in zip(pool, _feasible(problem, pool, anchors), strict=True) if ok]
-    kept = nondominated(problem.losses(able)) if able else np.zeros(0, dtype=bool)
-    members = sorted((t for t, k in zip(able, kept, strict=True) if k), key=lambda t: t.number)
-    return members, problem.frame(anchors)
-
-
-def _feasible(problem: Problem, pool: Sequence[Trial], anchors: Sequence[Trial]) -> Mask:
-    # Limits relative to the dense model need its trial, which may have left the pool.
-    together = [*anchors, *pool]
-    return feasible(problem, together)[len(anchors) :]
+    def _front_of(self, pool: Sequence[int]) -> Front:
+        """Return the front among completed trials, as it stands now."""
+        rows = self._rows(pool)
+        inside = np.flatnonzero((rows <= self._problem.bounds(self._anchors)).all(axis=1))
+        kept = inside[nondominated(rows[inside])]
+        frame = self._problem.frame(self._anchors)
+        return Front(
+            revision=0 if self._front is None else self._front.revision + 1,
+            members=tuple(pool[row] for row in kept),
+            hypervolume=None if frame is None else frame.hypervolume(rows[kept]),
+            reference=() if frame is None else frame.reference,
+            ideal=() if frame is None else frame.ideal,
+            trials=self._final,
+            at=time.time(),
+        )

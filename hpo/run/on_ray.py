@@ -85,6 +85,7 @@ class RayRunner:
     """As many actors as the study has workers."""
 
     summary = "Ray actors, here or on a cluster; one per GPU"
+    concurrent = True
 
     def __init__(self, spec: BenchSpec, run: Run, address: str | None = None) -> None:
         self._spec, self._run = spec, run

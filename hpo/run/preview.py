@@ -1,12 +1,13 @@
 """From a study and a model profile to the `Problem` that samplers see."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from hpo.compress.cache_shapes import kv_cache_bytes
 from hpo.compress.features import damage_of
+from hpo.compress.moves import moves
 from hpo.compress.plan import Plan
 from hpo.compress.planner import features_of, plan_of
 from hpo.compress.profile import Array, ModelProfile
@@ -78,7 +79,8 @@ def problem_of(study: Study, profile: ModelProfile, energy_counter: str) -> Prob
         tuple(o.metric for o, _ in losses),
         preview,
         TIERS,
-        spends="trials" if study.budget.hours is None else "seconds",
+        spends="seconds" if study.budget.is_timed else "trials",
+        moves=partial(moves, profile),
     )
 
 

@@ -26,6 +26,10 @@ class Report:
 class Runner(Protocol):
     """Runs jobs on workers. Made with a `BenchSpec`, the study's `Run` and an address."""
 
+    concurrent: bool
+    """Whether jobs run while the caller goes on. If so, proposals are made meanwhile, in a thread and some
+    ahead of need; a runner whose `wait` does the work itself says False: nothing could go on there."""
+
     def start(self) -> Setup:
         """Start the workers and wait until one is ready.
 

@@ -37,6 +37,7 @@ from hpo.compress.warm import has_healed
 from hpo.errors import HpoError, NonFinite, Unsupported
 from hpo.measure.counters import counter_available
 from hpo.measure.device import environment, fingerprint, resolve
+from hpo.measure.meter import StageMeter
 from hpo.measure.probe import Cost, Probe, Subject
 from hpo.measure.quiet import QuietNode
 from hpo.measure.screen import screen_kl
@@ -121,11 +122,17 @@ class Workbench:
     def run(self, job: Job, stage: str) -> StageResult:
         started = time.perf_counter()
         try:
-            result = self._stages[stage](job)
+            with self._meter.stage():
+                result = self._stages[stage](job)
         except Exception as error:  # whatever happens in a trial is that trial's result
             failure = Failure(*_cause(error))
             result = StageResult(stage, 0.0, failure=failure)
-        return replace(result, seconds=time.perf_counter() - started)
+        return replace(result, seconds=time.perf_counter() - started, joules=self._meter.joules)
+
+    @cached_property
+    def _meter(self) -> StageMeter:
+        run, on_gpu = self.study.run, self.device != "cpu"
+        return StageMeter(self.device, alone=run.gpus_per_worker >= 1 if on_gpu else run.workers == 1)
 
     @cached_property
     def _stages(self) -> Mapping[str, Callable[[Job], StageResult]]:

@@ -9,6 +9,7 @@ from hpo.search.history import start_left
 from hpo.search.outcomes import NoModel
 from hpo.search.sobol import spread
 from hpo.search.start import opening
+from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.trial import Trial
 
@@ -39,3 +40,12 @@ class BayesianSampler:
         except NoModel as reason:
             _log.warning("no model yet, %s; the next candidates are quasi-random", reason)
             return spread(problem, history, count, seed)
+
+    def skills(self, problem: Problem, history: Sequence[Trial], seed: int) -> list[Skill]:
+        """Return how well the model foretells each trial from the others; nothing where there is none yet."""
+        with importing_botorch():
+            from hpo.search.examination import examined
+        try:
+            return examined(problem, history, seed)
+        except NoModel:
+            return []

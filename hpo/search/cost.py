@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from botorch.models import SingleTaskGP
 from numpy.typing import NDArray
 
@@ -13,7 +12,7 @@ from hpo.problem import Problem
 from hpo.search.inputs import Inputs
 from hpo.search.outcomes import NoModel
 from hpo.search.pool import Pool, previewed
-from hpo.search.surrogate import fit
+from hpo.search.process import Lesson, fit, means
 from hpo.trial import Trial, TrialState
 
 Array = NDArray[np.float64]
@@ -53,15 +52,13 @@ class Cost:
         if spread < 1e-6:
             raise NoModel("all trials took the same time")
         rows = np.column_stack([inputs.rows(pool.take(timed)), spared[timed]])
-        return cls(inputs, done, fit(rows, (logs - centre) / spread), centre, spread)
+        return cls(inputs, done, fit(Lesson.of(rows, (logs - centre) / spread)), centre, spread)
 
     def seconds(self, pool: Pool) -> Array:
         """Return the seconds that candidates are expected to take, shape (N,)."""
         spared = np.array([key in self.done for key in pool.shared], dtype=float)
         rows = np.column_stack([self.inputs.rows(pool), spared])
-        with torch.no_grad():
-            means = self.model.posterior(torch.from_numpy(rows)).mean[:, 0].numpy()
-        found: Array = np.exp(means * self.spread + self.centre)
+        found: Array = np.exp(means(self.model, rows) * self.spread + self.centre)
         return found
 
 

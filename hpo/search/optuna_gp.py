@@ -20,8 +20,9 @@ from hpo.search.generate import children
 from hpo.search.optuna_replay import Replay
 from hpo.search.outcomes import NoModel, Scale, box
 from hpo.search.pool import Gate, Pool, fresh
+from hpo.search.process import reproducible
 from hpo.search.sobol import spread
-from hpo.search.surrogate import Surrogate, reproducible
+from hpo.search.surrogate import Surrogate
 from hpo.space import Candidate
 from hpo.trial import Trial, TrialState
 
@@ -99,7 +100,7 @@ def _survival(problem: Problem, history: Sequence[Trial], pool: Pool) -> Surroga
         return None
     bare = replace(problem, objectives=(), exact=())
     try:
-        return Surrogate.of(bare, history, Frame((), ()), pool)
+        return Surrogate.of(bare, history, Frame((), ()))
     except NoModel as reason:
         _log.warning("where trials fail is not learnt: %s", reason)
         return None

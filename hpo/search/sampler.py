@@ -5,9 +5,10 @@ history and seed give the same candidates, in this process or after a restart on
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hpo.problem import Problem
+from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.trial import Trial
 
@@ -31,4 +32,13 @@ class Sampler(Protocol):
         `history`, share a plan hash (``problem.preview``) or, where that is refused, are proposed at
         all. A candidate whose exact objective breaks a limit is not proposed.
         """
+        ...
+
+
+@runtime_checkable
+class Modelling(Protocol):
+    """A sampler that has a model, and can say how good it is. None needs to."""
+
+    def skills(self, problem: Problem, history: Sequence[Trial], seed: int) -> list[Skill]:
+        """Return the skill at each modelled objective of which enough is known to judge."""
         ...

@@ -16,18 +16,20 @@ _POOL = 512
 """Quasi-random candidates among which the promising ones are looked for."""
 
 
-def opening(problem: Problem, history: Sequence[Trial], count: int, seed: int) -> list[Candidate]:
+def opening(
+    problem: Problem, history: Sequence[Trial], count: int, seed: int, turn: int = 2
+) -> list[Candidate]:
     """Return `count` candidates to begin a search with, fewer only if there are no more.
 
-    Every other one is quasi-random. The rest are promising: on the front of what is guessed and what is
-    exact, each as far as can be, in the exact objectives, from all that have been tried. Where a problem has
-    no guesses or no exact objectives, all are quasi-random.
+    One in each `turn` is promising, the rest are quasi-random. A promising one is on the front of what is
+    guessed and what is exact and as far as can be, in the exact objectives, from all that have been tried.
+    Where a problem has no guesses or no exact objectives, all are quasi-random.
     """
     chosen: list[Candidate] = []
     pending = list(history)
     for _ in range(count):
         asked = len(pending)
-        found = _promising(problem, pending, seed) if asked % 2 else []
+        found = _promising(problem, pending, seed) if asked % turn == turn - 1 else []
         found = found or spread(problem, pending, 1, seed)
         if not found:
             break

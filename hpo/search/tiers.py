@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from botorch.models import SingleTaskGP
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from hpo.problem import Problem
 from hpo.search.inputs import Inputs
 from hpo.search.outcomes import NoModel, Scale, dense_losses
 from hpo.search.pool import Pool, previewed
-from hpo.search.surrogate import fit, reproducible
+from hpo.search.process import Lesson, fit, left_out, means, reproducible
 from hpo.trial import Trial, TrialState
 
 Array = NDArray[np.float64]
@@ -56,6 +55,12 @@ class Expected:
     @property
     def loss(self) -> float:
         return float(self.scale.backward(np.array([self.mean]))[0])
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the loss, as large as the errors have been."""
+        spread = float(np.sqrt((self.errors**2).mean()))
+        return float(self.scale.backward(np.array([self.mean + spread]))[0]) - self.loss
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,9 @@ class Forecaster:
                 has = np.isfinite(losses[:, place])
                 if objective.metric not in problem.exact and has.sum() >= FEWEST:
                     scale = Scale.of(losses[has, place], frame.reference[place], dense[place])
-                    outcomes = scale.forward(losses[has, place])
-                    model = fit(rows[has], outcomes)
-                    models[place] = model, scale, _left_out(model, outcomes)
+                    lesson = Lesson.of(rows[has], scale.forward(losses[has, place]))
+                    model = fit(lesson)
+                    models[place] = model, scale, lesson.outcomes - left_out(model, lesson)[0]
         return cls(problem, tuple(shown), inputs, tiers, least, models)
 
     def expected(self, trials: Sequence[Trial]) -> list[dict[int, Expected]]:
@@ -109,9 +114,7 @@ class Forecaster:
         rows = np.hstack([self.inputs.rows(pool), _scaled(values, self.tiers)])
         found: list[dict[int, Expected]] = [{} for _ in trials]
         for place, (model, scale, errors) in self.models.items():
-            with torch.no_grad():
-                means = model.posterior(torch.from_numpy(rows)).mean[:, 0].tolist()
-            for row, mean in enumerate(means):
+            for row, mean in enumerate(means(model, rows).tolist()):
                 found[row][place] = Expected(mean, scale, errors)
         return found
 
@@ -126,21 +129,3 @@ def _scaled(values_NT: Array, tiers: Sequence[Scale]) -> Array:
     """Return the tiers in the unit of the other inputs, which lie in about [0, 1]."""
     columns = [scale.forward(column) / 4 + 0.5 for scale, column in zip(tiers, values_NT.T, strict=True)]
     return np.column_stack(columns) if columns else np.empty((len(values_NT), 0))
-
-
-def _left_out(model: SingleTaskGP, outcomes_N: Array) -> Array:
-    """Return what each outcome is, less what the process says of it from the others, shape (N,).
-
-    In closed form (Rasmussen and Williams 2006, eq. 5.12), with the hyperparameters fitted to all.
-    """
-    with torch.no_grad():
-        model.train()
-        prior = model(model.train_inputs[0])
-        noisy = model.likelihood(prior).covariance_matrix
-        inverse, broken = torch.linalg.inv_ex(noisy)
-        if broken:
-            raise NoModel("the covariance of the trials cannot be inverted")
-        centred = torch.from_numpy(outcomes_N) - prior.mean
-        model.eval()
-        errors: Array = ((inverse @ centred) / inverse.diagonal()).numpy()
-    return errors

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from hpo.errors import NotFound, did_you_mean
 from hpo.store.rows import (
@@ -20,9 +20,10 @@ from hpo.store.rows import (
     trial_from,
 )
 from hpo.store.schema import EVENT, FRONT, MEASUREMENT, PLAN, STUDY, TRIAL
-from hpo.store.values import Event, Front, Request, StudyRecord, StudyState, StudySummary
+from hpo.store.spending import Work
+from hpo.store.values import Event, EventKind, Front, Request, StudyRecord, StudyState, StudySummary
 from hpo.study import Study
-from hpo.trial import LayerRecord, Measurement, Trial
+from hpo.trial import LayerRecord, Measurement, StageTime, Trial
 
 
 def study_id(connection: Connection, name: str) -> int:
@@ -222,10 +223,45 @@ def front(connection: Connection, name: str) -> Front | None:
     return None if row is None else front_from(row)
 
 
+_EVENT = (EVENT.c.id, EVENT.c.at, EVENT.c.kind, EVENT.c.trial, EVENT.c.attempt, EVENT.c.payload)
+
+
 def events(connection: Connection, name: str, after: int, limit: int | None) -> tuple[Event, ...]:
     key = study_id(connection, name)
-    columns = (EVENT.c.id, EVENT.c.at, EVENT.c.kind, EVENT.c.trial, EVENT.c.attempt, EVENT.c.payload)
     query = (
-        select(*columns).where(EVENT.c.study_id == key, EVENT.c.id > after).order_by(EVENT.c.id).limit(limit)
+        select(*_EVENT).where(EVENT.c.study_id == key, EVENT.c.id > after).order_by(EVENT.c.id).limit(limit)
     )
     return tuple(map(event_from, connection.execute(query)))
+
+
+def latest(connection: Connection, name: str, kind: EventKind) -> Event | None:
+    key = study_id(connection, name)
+    query = (
+        select(*_EVENT)
+        .where(EVENT.c.study_id == key, EVENT.c.kind == str(kind))
+        .order_by(EVENT.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else event_from(row)
+
+
+def lost_work(connection: Connection, name: str) -> Work:
+    """Return the stages of attempts before a trial's latest, and those that a worker took with it."""
+    key = study_id(connection, name)
+    of_trial = and_(TRIAL.c.study_id == EVENT.c.study_id, TRIAL.c.number == EVENT.c.trial)
+    finished = and_(EVENT.c.kind == str(EventKind.STAGE_DONE), EVENT.c.attempt < TRIAL.c.attempt)
+    broken = EVENT.c.kind.in_([str(EventKind.LOST), str(EventKind.REQUEUED)])
+    query = (
+        select(EVENT.c.kind, EVENT.c.payload)
+        .join(TRIAL, of_trial)
+        .where(EVENT.c.study_id == key, or_(finished, broken))
+    )
+    work = Work()
+    for kind, text in connection.execute(query):
+        payload = json.loads(text)
+        if kind == EventKind.STAGE_DONE:
+            work += Work.of([StageTime(payload["stage"], payload["seconds"], payload.get("joules"))])
+        elif "seconds" in payload:
+            work += Work.lost(payload["seconds"])
+    return work

@@ -82,9 +82,15 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "created_at": trial.created_at,
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,
-        "stages": to_json([{"stage": stage.stage, "seconds": stage.seconds} for stage in trial.stages]),
+        "stages": to_json([_stage(stage) for stage in trial.stages]),
         "notes": to_json(dict(trial.notes)),
     }
+
+
+def _stage(stage: StageTime) -> dict[str, Any]:
+    """Return a stage as it was before energy was counted, with its joules where there are any."""
+    counted = {} if stage.joules is None else {"joules": stage.joules}
+    return {"stage": stage.stage, "seconds": stage.seconds, **counted}
 
 
 def measurement_rows(study_id: int, trial: Trial) -> list[dict[str, Any]]:

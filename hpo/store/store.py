@@ -13,8 +13,10 @@ from typing import Any, Self
 from sqlalchemy.engine import URL
 
 from hpo.errors import NotFound
+from hpo.skill import Skill
 from hpo.store import leases, migrations, reading, writing
 from hpo.store.database import Database
+from hpo.store.spending import Work
 from hpo.store.url import display, file_of, parse, refuse_network_file_system
 from hpo.store.values import Event, EventKind, Front, Lease, Request, StudyRecord, StudyState, StudySummary
 from hpo.study import Study
@@ -128,6 +130,15 @@ class Store:
     def events(self, name: str, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """Return the first `limit` events with an id above `after`, oldest first."""
         return self._database.read(lambda c: reading.events(c, name, after, limit))
+
+    def skills(self, name: str) -> tuple[Skill, ...]:
+        """Return how good the search's model was when it was last judged; nothing where it never was."""
+        event = self._database.read(lambda c: reading.latest(c, name, EventKind.MODEL))
+        return () if event is None else tuple(map(Skill.from_mapping, event.payload["skills"]))
+
+    def lost_work(self, name: str) -> Work:
+        """Return what workers did in attempts that were lost, which no trial shows any more."""
+        return self._database.read(lambda c: reading.lost_work(c, name))
 
     def holder(self, name: str) -> Lease | None:
         """Return the lease on the study, expired or not; None where it was never taken or given back."""

@@ -46,6 +46,7 @@ class EventKind(StrEnum):
     REQUESTED = "requested"
     STATE = "state"
     AMENDED = "amended"
+    MODEL = "model"
     NOTE = "note"
 
 

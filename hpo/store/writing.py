@@ -7,6 +7,7 @@ When a connection breaks between COMMIT and its answer, the transaction is run a
 written twice alike are therefore accepted; other events, and hours, may in that rare case count twice.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def create_study(connection: Connection, study: Study, environment: Mapping[str,
 
 
 def _document(study: Study) -> dict[str, str]:
-    return {"document": to_json(study.to_mapping()), "hash": study.hash}
+    # Keys as they come: the order of parameters is a sampler's order too, and resuming must not change it.
+    return {"document": json.dumps(study.to_mapping(), separators=(",", ":")), "hash": study.hash}
 
 
 def request(connection: Connection, name: str, wanted: Request, at: float) -> None:

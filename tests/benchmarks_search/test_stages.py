@@ -109,6 +109,7 @@ def _row(
         "energy": size / 10,
         "perplexity": perplexity,
         "prefill_latency_ratio": 1.0,
+        "prefill_latency_ratio_spread": 0.01,
         "screen_kl": 0.1,
         "heal_nll_short": np.nan,
         "heal_nll_after": 1.5,

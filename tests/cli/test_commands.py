@@ -38,8 +38,11 @@ def test_status_front_and_show_read_the_store(launched: Hpo) -> None:
     page = launched("status", "small").stdout
     assert "study small: finished" in page
     assert "6 completed" in page
+    assert "spent: 6 of 6 trials" in page
     status = json.loads(launched("status", "small", "--json").stdout)
     assert status["counts"] == {"completed": 6}
+    assert (status["spent"]["trials"], status["spent"]["gpu_hours"]) == (6, None)
+    assert status["spent"]["worker_hours"] > 0
     front = json.loads(launched("front", "small", "--json").stdout)
     assert front["knee"] in [m["number"] for m in front["members"]] == status["front"]
     assert launched("front", "small").stdout.count("± ") >= len(front["members"])
@@ -60,6 +63,20 @@ def test_front_as_csv_and_under_limits(launched: Hpo) -> None:
         "error: --limit"
     )
     assert "unknown metric" in launched("front", "small", "--limit", "size<=3", code=2).stderr
+
+
+def test_a_plateau_ends_a_study_with_its_figures_and_resume_may_drop_the_rule(
+    hpo: Hpo, study_file: Path
+) -> None:
+    """Six anchors, one candidate to start with, five that are judged."""
+    rule = ("--set", "search.plateau={gain_per_hour: 1e9, trials: 5}", "--set", "search.initial=1")
+    done = hpo("launch", study_file, "--trials", "13", "--hours", "9", *rule)
+    assert "study small is finished: the front grew by " in done.stderr
+    page = hpo("status", "small").stdout
+    assert "spent: 12 of 13 trials, " in page
+    assert " of 9 h" in page
+    assert "plateau rule: the front grew by " in page
+    assert "the budget of trials is used: 13 of 13" in hpo("resume", "small", "--no-plateau").stderr
 
 
 def test_resume_gives_a_finished_study_more_budget(launched: Hpo) -> None:
@@ -116,6 +133,11 @@ def test_every_method_is_listed_with_its_paper(hpo: Hpo) -> None:
         ("metric: perplexity", "metric: perplexty", ["small.yaml:9", "did you mean 'perplexity'"]),
         ("trials: 6", "trials: 0", ["small.yaml:19", "budget.trials is 0"]),
         ("trials: 6", "trials: many", ["small.yaml:19", "many", "integer"]),
+        (
+            "budget: {trials: 6}\nrun: {",
+            "budget: {gpu_hours: 1}\nrun: {device: cpu, ",
+            ["small.yaml:19", "no GPU-hours", "run.device is 'cpu'"],
+        ),
         ("sampler: sobol", "sampler: soboll", ["small.yaml:18", "did you mean 'sobol'"]),
         ("choices: [whitened_svd, mpo]", "choices: [whitened_svd, mpo, svdd]", ["small.yaml:13", "svd"]),
         ("low: 0.3, high: 0.9", "low: 0.9, high: 0.3", ["small.yaml:14", "low (0.9) is above high (0.3)"]),

@@ -72,6 +72,7 @@ def test_the_empty_candidate_is_the_dense_model() -> None:
         ({"factorise": "mpo", "heal": "none"}, "mpo"),
         ({"heal": "none"}, "nothing"),
         ({"bits": 4}, "bits=4"),
+        ({"factorise": "svd", "factorise.shift": "0," * 30 + "0"}, "svd(shift=0,0,0,0,0,0,0,0,0,0,0,0…)"),
         ({"factorise": "svd", "factorise.keep_ratio": 0.123456789}, "svd(keep_ratio=0.1235)"),
     ],
 )

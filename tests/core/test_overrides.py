@@ -73,7 +73,7 @@ def test_an_override_of_one_parameter_leaves_the_rest_of_a_named_space() -> None
         ("budget.trails=3", "--set budget.trails: unknown key 'trails'", "did you mean 'trials'?"),
         ("budgte.trials=3", "--set budgte: unknown key 'budgte'", "did you mean 'budget'?"),
         ("budget.trials=0", "--set budget.trials: budget.trials is 0", "greater than or equal to 1"),
-        ("budget.trials=", "--set budget: give trials, hours, or both", ""),
+        ("budget.trials=", "--set budget: give at least one of trials, hours", ""),
         ("budget.trials.x=1", "--set budget.trials: budget.trials is {'x': 1}", "valid integer"),
         ("search.sampler=bayes", "--set search.sampler: unknown sampler 'bayes'", "did you mean 'bayesian'?"),
         ("objectives.0.limti=3", "--set objectives.0.limti: unknown key 'limti'", "did you mean 'limit'?"),

@@ -142,6 +142,35 @@ def test_a_metric_that_is_zero_at_every_anchor_still_has_a_box() -> None:
     assert 0 < found.reference[0] < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("metric", "dense", "worst"),
+    [
+        ("perplexity", 10.0, 30.0),
+        ("nll", 2.0, 2.0 + np.log(3)),
+        ("kl_to_dense", 0.0, np.log(3)),
+        ("bits_per_byte", 0.9, 0.9 + np.log2(3) / 4),
+    ],
+)
+def test_without_a_limit_the_box_ends_where_a_model_is_of_no_use(
+    metric: str, dense: float, worst: float
+) -> None:
+    objectives = (Objective(metric=metric),)
+    anchors = [
+        _running(0, {metric: dense}, "anchor:dense", Candidate()).completed(2.0),
+        _running(1, {metric: 900.0}, "anchor:smallest", None).completed(2.0),
+    ]
+    found = frame(objectives, anchors)
+    assert found is not None
+    assert found.reference == pytest.approx((worst,))
+
+
+def test_a_limit_of_the_study_s_own_may_lie_beyond_what_is_of_use() -> None:
+    objectives = (Objective(metric="perplexity", limit=Limit(ratio_to_dense=50.0)),)
+    found = frame(objectives, [_running(0, {"perplexity": 10.0}, "anchor:dense", Candidate()).completed(2.0)])
+    assert found is not None
+    assert found.reference == pytest.approx((500.0,))
+
+
 def test_a_limit_below_every_anchor_is_the_reference_all_the_same() -> None:
     objectives = (Objective(metric="weight_memory", limit=Limit(value=5.0)),)
     found = frame(objectives, [DENSE])

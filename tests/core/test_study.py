@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.errors import Path
+from hpo.budget import Budget, Plateau
+from hpo.errors import InvalidStudy, Path
 from hpo.metric import METRICS
-from hpo.study import Budget, DataSource, Search, Study, TextSource, space_from_mapping
+from hpo.study import DataSource, Search, Study, TextSource, space_from_mapping
 from hpo.trial import Limit, Objective
 from tests.core.documents import DOCUMENT, changed
 from tests.core.spaces import spaces
@@ -63,6 +64,7 @@ budgets = st.one_of(
     st.builds(Budget, trials=st.integers(1, 10**6)),
     st.builds(Budget, hours=st.floats(1e-6, 1e6)),
     st.builds(Budget, trials=st.integers(1, 10**6), hours=st.floats(1e-6, 1e6)),
+    st.builds(Budget, gpu_hours=st.floats(1e-6, 1e6), joules=st.floats(1e-6, 1e12)),
 )
 limits = (
     st.none()
@@ -79,9 +81,16 @@ limits = (
     limit=limits,
     question=st.text(max_size=20),
     seed=st.integers(0, 2**63),
+    plateau=st.none() | st.builds(Plateau, gain_per_hour=st.floats(1e-9, 1e9), trials=st.integers(5, 99)),
 )
 def test_any_study_survives_its_document_in_json_with_its_hash(
-    space: object, budget: Budget, metrics: list[str], limit: Limit | None, question: str, seed: int
+    space: object,
+    budget: Budget,
+    metrics: list[str],
+    limit: Limit | None,
+    question: str,
+    seed: int,
+    plateau: Plateau | None,
 ) -> None:
     study = Study.model_validate(
         {
@@ -90,7 +99,7 @@ def test_any_study_survives_its_document_in_json_with_its_hash(
             "budget": budget,
             "objectives": [Objective(metric=name, limit=limit) for name in metrics],
             "question": question,
-            "search": Search(seed=seed),
+            "search": Search(seed=seed, plateau=plateau),
         }
     )
     again = Study.from_mapping(json.loads(json.dumps(study.to_mapping(), allow_nan=False)))
@@ -107,7 +116,7 @@ def test_the_hash_does_not_depend_on_the_order_of_keys_or_on_defaults_written_ou
 
 def test_the_hash_changes_only_with_the_document() -> None:
     """Stores and model cards keep it. One more field, or another default, is another document: log it."""
-    expected = "e12b26f86792c4427984fadac27f6c94ad35be6175946c813ec0e005d1b86d20"
+    expected = "80beb5a5d0c40268823d14b4751c4e7446ad5d9ee221b5bf933e30bf8a0fe0d2"
     assert Study.from_mapping(DOCUMENT).hash == expected
 
 
@@ -123,6 +132,37 @@ def test_the_hash_changes_only_with_the_document() -> None:
 )
 def test_another_question_has_another_hash(path: Path, value: object) -> None:
     assert Study.from_mapping(changed(path, value)).hash != Study.from_mapping(DOCUMENT).hash
+
+
+def test_a_document_from_before_a_key_was_known_is_the_same_study() -> None:
+    document = Study.from_mapping(DOCUMENT).to_mapping()
+    for part, key in (("budget", "gpu_hours"), ("budget", "joules"), ("search", "plateau")):
+        assert document[part].pop(key) is None
+    assert Study.from_mapping(document) == Study.from_mapping(DOCUMENT)
+
+
+def test_gpu_hours_on_a_processor_are_refused_with_what_to_give_instead() -> None:
+    document = {**DOCUMENT, "budget": {"gpu_hours": 1}, "run": {"device": "cpu"}}
+    with pytest.raises(InvalidStudy, match=r"no GPU-hours .* run.device is 'cpu'") as caught:
+        Study.from_mapping(document)
+    assert caught.value.where == ("budget", "gpu_hours")
+    assert "budget.hours" in caught.value.hint
+    assert Study.from_mapping({**document, "run": {"device": "auto"}}).budget.gpu_hours == 1
+
+
+def test_joules_on_a_shared_gpu_are_refused() -> None:
+    document: dict[str, object] = {**DOCUMENT, "budget": {"joules": 1}, "run": {"gpus_per_worker": 0.5}}
+    with pytest.raises(InvalidStudy, match=r"joules cannot be counted .* on a shared GPU") as caught:
+        Study.from_mapping(document)
+    assert caught.value.where == ("budget", "joules")
+    document["run"] = {"gpus_per_worker": 0.5, "device": "cpu"}
+    assert Study.from_mapping(document).budget.joules == 1
+
+
+def test_a_budget_says_all_that_it_has() -> None:
+    assert str(Budget(trials=60, hours=2, gpu_hours=0.5, joules=3e6)) == (
+        "60 trials or 2 h or 0.5 GPU-hours or 3,000,000 J"
+    )
 
 
 def test_a_study_cannot_bechanged() -> None:

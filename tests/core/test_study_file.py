@@ -80,7 +80,7 @@ def test_what_only_looks_like_an_exponent_stays_a_word(text: str) -> None:
         ("space: small", "space: smal", 7, "there is no space 'smal'"),
         ("trials: 5", "trials: 0", 9, "budget.trials is 0"),
         ("trials: 5", "trails: 5", 9, "budget.trails: unknown key 'trails'"),
-        ("  trials: 5", "  {}", 8, "budget: give trials, hours, or both"),
+        ("  trials: 5", "  {}", 8, "budget: give at least one of trials, hours, gpu_hours, joules"),
         ("budget:\n  trials: 5\n", "", 1, "the key 'budget' is missing"),
     ],
 )  # fmt: skip

@@ -50,7 +50,7 @@ WRONG: dict[str, tuple[Path, object, Path, str, str]] = {
         "allowed: choices, type, when",
     ),
     "a key that is no word": (
-        ("budget",), {3: 4, "trials": 1}, ("budget", "3"), "unknown key '3'", "hours, trials",
+        ("budget",), {3: 4, "trials": 1}, ("budget", "3"), "unknown key '3'", "hours, joules, trials",
     ),
     "a missing key": (("budget",), REMOVE, ("budget",), "the key 'budget' is missing", "add it"),
     "a missing key in a part": (
@@ -64,7 +64,8 @@ WRONG: dict[str, tuple[Path, object, Path, str, str]] = {
         ("budget", "trials"), 1.5, ("budget", "trials"), "budget.trials is 1.5", "valid integer",
     ),
     "a number where a mapping is wanted": (
-        ("budget",), 3, ("budget",), "budget is 3", "it must be a mapping with the keys trials, hours",
+        ("budget",), 3, ("budget",), "budget is 3",
+        "it must be a mapping with the keys trials, hours, gpu_hours, joules",
     ),
     "a number where a list is wanted": (
         ("objectives",), 3, ("objectives",), "objectives is 3", "it must be a list",
@@ -117,7 +118,49 @@ WRONG: dict[str, tuple[Path, object, Path, str, str]] = {
     "a budget of infinite hours": (
         ("budget",), {"hours": float("inf")}, ("budget", "hours"), "budget.hours is inf", "finite number",
     ),
-    "a budget of nothing": (("budget",), {}, ("budget",), "give trials, hours, or both", ""),
+    "a budget of nothing": (
+        ("budget",), {}, ("budget",), "give at least one of trials, hours, gpu_hours, joules", "",
+    ),
+    "a budget of no GPU-hours": (
+        ("budget",), {"gpu_hours": 0}, ("budget", "gpu_hours"), "budget.gpu_hours is 0", "greater than 0",
+    ),
+    "a budget of infinite joules": (
+        ("budget",), {"joules": float("inf")}, ("budget", "joules"), "budget.joules is inf", "finite number",
+    ),
+    "a budget of negative joules": (
+        ("budget",), {"joules": -1.0}, ("budget", "joules"), "budget.joules is -1.0", "greater than 0",
+    ),
+    "a search that does nothing but refine": (
+        ("search",), {"refine": 1}, ("search", "refine"), "search.refine is 1", "less than 1",
+    ),
+    "a negative share to refine in": (
+        ("search",), {"refine": -0.1}, ("search", "refine"), "search.refine is -0.1",
+        "greater than or equal to 0",
+    ),
+    "a plateau without a gain": (
+        ("search",), {"plateau": {}}, ("search", "plateau", "gain_per_hour"),
+        "the key 'search.plateau.gain_per_hour' is missing", "add it",
+    ),
+    "a plateau of no gain": (
+        ("search",), {"plateau": {"gain_per_hour": 0}}, ("search", "plateau", "gain_per_hour"),
+        "search.plateau.gain_per_hour is 0", "greater than 0",
+    ),
+    "a plateau that is a number": (
+        ("search",), {"plateau": 0.01}, ("search", "plateau"), "search.plateau is 0.01",
+        "it must be a mapping with the keys gain_per_hour, trials, confidence",
+    ),
+    "a plateau with an unknown key": (
+        ("search",), {"plateau": {"gain_per_hour": 1, "trails": 9}}, ("search", "plateau", "trails"),
+        "unknown key 'trails'", "did you mean 'trials'?",
+    ),
+    "a plateau judged by too few trials": (
+        ("search",), {"plateau": {"gain_per_hour": 1, "trials": 4}}, ("search", "plateau", "trials"),
+        "search.plateau.trials is 4", "greater than or equal to 5",
+    ),
+    "a plateau that is certain": (
+        ("search",), {"plateau": {"gain_per_hour": 1, "confidence": 1.0}},
+        ("search", "plateau", "confidence"), "search.plateau.confidence is 1.0", "less than 1",
+    ),
     "the same text to fit and to judge by": (
         ("data",), {"calibration": {"text": "a.txt"}, "evaluation": {"text": "a.txt"}}, ("data",),
         "calibration and evaluation are the same text", "must not be judged on what it was fitted to",

@@ -87,6 +87,15 @@ def test_stages_measurements_and_notes_add_up() -> None:
     assert [m.value for m in trial.measurements] == [12.5, 11.0]
 
 
+def test_joules_add_up_over_stages_and_are_unknown_if_one_went_uncounted() -> None:
+    start = _in("waiting").started("worker-1", 1.0)
+    counted = start.advanced(StageTime("a", 1.0, 30.0)).advanced(StageTime("b", 1.0, 12.5))
+    assert counted.joules == 42.5
+    assert counted.advanced(StageTime("c", 1.0)).joules is None
+    assert start.joules is None
+    assert Trial.from_mapping(counted.to_mapping()) == counted
+
+
 def test_the_last_measurement_of_a_metric_counts() -> None:
     trial = _in("running").advanced(StageTime("quality", 2.0), [_measured(11.0)])
     assert trial.value("perplexity") == 11.0

@@ -7,6 +7,7 @@ import numpy as np
 
 from hpo.metric import METRICS, Source
 from hpo.problem import frame, losses, on_front
+from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Front, Lease, StudyState
@@ -127,6 +128,9 @@ def _unfinished(first: int) -> tuple[Trial, ...]:
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13.0", "device": DEVICE}
 
 
+SKILLS = (Skill("perplexity", 12, 0.214, 11 / 12), Skill("prefill_latency", 12, 0.6, 10 / 12))
+
+
 def write_study(path: Path, name: str = "halfway", question: str = "How small can it get?") -> str:
     """Write the synthetic study to a store at `path`; return the store's address."""
     url = f"sqlite:///{path}"
@@ -138,6 +142,7 @@ def write_study(path: Path, name: str = "halfway", question: str = "How small ca
         for trial in trials():
             write_trial(store, lease, trial)
         store.save_front(lease, front_of(study, trials()))
+        store.note(lease, EventKind.MODEL, START, payload={"skills": [s.to_mapping() for s in SKILLS]})
         store.add_hours(lease, 0.5)
         store.release(lease, START)
     return url

@@ -82,6 +82,7 @@ def test_a_report_says_what_the_study_was_and_what_to_be_careful_about(report: s
     assert "Energy is modelled, not measured" in page.texts["li"]
     for part in ("out of memory", "the loss became NaN at step 7", "12 (knee)", "breaks a limit"):
         assert part in page.texts["td"]
+    assert all(part in page.texts["td"] for part in ("0.21", "91.7 %")), "how good the search's model is"
     assert ENVIRONMENT["torch"] in page.texts["dd"]
     assert study_named("halfway").hash in page.texts["dd"]
 

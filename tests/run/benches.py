@@ -55,7 +55,8 @@ class ToyBench:
     The first stage gives the square away in a note, ``glimpse``.
 
     Faults (keys of ``document["faults"]``): trial number -> ``nan``, ``raise``, ``die`` (once: the
-    first attempt only) or ``die-always``, ``hang``; ``*`` for every trial; ``slow`` seconds a stage.
+    first attempt only) or ``die-always``, ``hang``; ``*`` for every trial; ``slow`` seconds a stage;
+    ``device``, its fingerprint; ``joules`` that the energy counter shows for a stage.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -65,7 +66,12 @@ class ToyBench:
     def setup(self) -> Setup:
         if self._faults.get("setup"):
             raise RuntimeError("no such model")
-        return Setup(profile=None, device="toy", environment={"bench": "toy"}, energy_counter="")
+        return Setup(
+            profile=None,
+            device=self._faults.get("device", "toy"),
+            environment={"bench": "toy"},
+            energy_counter="",
+        )
 
     def run(self, job: Job, stage: str) -> StageResult:
         if self._log:
@@ -83,7 +89,8 @@ class ToyBench:
                 return StageResult(stage, 0.01, failure=Failure(cause, f"told to {fault}"))
         following = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else ""
         notes: dict[str, Note] = {"glimpse": (1 - x_of(job.candidate)) ** 2} if stage == FIRST_STAGE else {}
-        return StageResult(stage, 0.01, following, tuple(self._measured(job, stage)), notes)
+        found, joules = tuple(self._measured(job, stage)), self._faults.get("joules")
+        return StageResult(stage, 0.01, following, found, notes, joules=joules)
 
     def _measured(self, job: Job, stage: str) -> list[Measurement]:
         x = x_of(job.candidate)

@@ -11,6 +11,7 @@ from hpo.run.bench import BenchSpec
 from hpo.run.coordinator import Coordinator, Outcome, owner_name
 from hpo.run.in_process import InProcessRunner
 from hpo.run.runner import Runner
+from hpo.search.warm_start import WarmStart
 from hpo.store.store import Store
 from hpo.store.values import EventKind
 from hpo.study import Study
@@ -33,9 +34,10 @@ def coordinate(
     runner: Runner,
     listener: Listener = lambda kind, trial: None,
     tiers: tuple[str, ...] = (),
+    warm: WarmStart | None = None,
 ) -> Outcome:
     """Create the study if need be, and run it to its end."""
-    return coordinator(store, study, runner, listener, tiers).run()
+    return coordinator(store, study, runner, listener, tiers, warm).run()
 
 
 def coordinator(
@@ -44,13 +46,15 @@ def coordinator(
     runner: Runner,
     listener: Listener = lambda kind, trial: None,
     tiers: tuple[str, ...] = (),
+    warm: WarmStart | None = None,
 ) -> Coordinator:
     setup = runner.start()
     now = time.time()
     if not any(s.name == study.name for s in store.studies()):
         store.create_study(study, {}, now)
     lease = store.acquire(study.name, owner_name(), 30.0, now)
-    return Coordinator(store, study, runner, setup, benches.problem(study, tiers), lease, listener)
+    problem = benches.problem(study, tiers)
+    return Coordinator(store, study, runner, setup, problem, lease, listener, warm)
 
 
 def in_process(study: Study, **faults: Any) -> InProcessRunner:

@@ -1,17 +1,23 @@
 """Launch and resume of real studies on a briefly trained reference model, in process."""
 
+import json
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpo.errors import HpoError, InvalidStudy, UsageError
-from hpo.run.launch import Watcher, check_study, launch, resume, take_lease
+from hpo.run.bench import Setup
+from hpo.run.launch import Watcher, check_budget, check_study, launch, resume, take_lease
+from hpo.run.more import More
 from hpo.run.workbench import Workbench
+from hpo.search.descent import parent
 from hpo.store.store import Store
-from hpo.store.values import StudyState
+from hpo.store.values import EventKind, StudyState
 from hpo.study import Study
-from hpo.trial import TrialState
+from hpo.trial import Trial, TrialState
 
 SILENT = Watcher(lambda text: None, lambda kind, trial: None)
 SPACE = {
@@ -104,12 +110,95 @@ def test_resuming_a_finished_study_needs_more_budget(short_reference: Path, stor
         resume(store, "small", SILENT)
     assert "--trials" in caught.value.hint
     with pytest.raises(UsageError, match="below the budget"):
-        resume(store, "small", SILENT, trials=2)
-    with pytest.raises(UsageError, match="has used its 3 trials"):
-        resume(store, "small", SILENT, trials=3)
-    assert resume(store, "small", SILENT, trials=5).state is StudyState.FINISHED
+        resume(store, "small", SILENT, more=More(trials=2))
+    with pytest.raises(UsageError, match="finished within just that budget, 3 trials"):
+        resume(store, "small", SILENT, more=More(trials=3))
+    assert resume(store, "small", SILENT, more=More(trials=5)).state is StudyState.FINISHED
     assert len(store.trials("small")) == 5
     assert store.study("small").study.budget.trials == 5
+
+
+def test_a_real_front_is_refined_by_moves_that_cost_the_same_and_look_better(
+    short_reference: Path, store: Store
+) -> None:
+    objectives = [{"metric": "perplexity", "limit": {"ratio_to_dense": 50}}, "macs"]
+    search = {"sampler": "sobol", "initial": 3, "refine": 0.5, "stopping": "none"}
+    space = {"factorise": "whitened_svd", "factorise.keep_ratio": {"type": "float", "low": 0.3, "high": 0.9}}
+    launch(store, study(16, objectives=objectives, search=search, space=space), SILENT)
+    trials = store.trials("small")
+    moved = [trial for trial in trials if parent(trial) is not None]
+    assert [trial.number for trial in moved] == list(range(8, 16))
+    for trial in moved:
+        before = trials[parent(trial) or 0]
+        assert "factorise.shift" in trial.candidate.values or "quantize.shift" in trial.candidate.values
+        mine, theirs = trial.notes["screen_kl"], before.notes["screen_kl"]
+        assert isinstance(mine, float)
+        assert isinstance(theirs, float)
+        if trial.state is TrialState.COMPLETED:
+            assert mine < theirs
+            assert _macs(trial, trials) <= 1.005 * _macs(before, trials)
+        else:
+            assert trial.state is TrialState.STOPPED
+            assert trial.measurements == ()
+    assert {trial.state for trial in moved} == {TrialState.COMPLETED, TrialState.STOPPED}
+
+
+def _macs(trial: Trial, trials: Sequence[Trial]) -> float:
+    """Return the MACs of a trial, or of the last one measured that it was moved from."""
+    while trial.state is not TrialState.COMPLETED:
+        trial = trials[parent(trial) or 0]
+    found = trial.value("macs")
+    assert found is not None
+    return found
+
+
+def test_a_study_stored_before_there_were_budgets_in_joules_or_a_plateau_rule_resumes_as_it_is(
+    short_reference: Path, store: Store, tmp_path: Path
+) -> None:
+    launch(store, study(2), SILENT)
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        document = json.loads(connection.execute("SELECT document FROM study").fetchone()[0])
+        for part, key in (("budget", "gpu_hours"), ("budget", "joules"), ("search", "plateau")):
+            del document[part][key]
+        del document["search"]["refine"]
+        connection.execute("UPDATE study SET state = 'stopped', document = ?", [json.dumps(document)])
+    assert resume(store, "small", SILENT).state is StudyState.FINISHED
+    assert EventKind.AMENDED not in [event.kind for event in store.events("small")]
+
+
+@pytest.mark.parametrize(
+    ("budget", "setup", "message", "hint"),
+    [
+        ({"gpu_hours": 1}, {}, "no GPU-hours .* workers run on 'cpu: X x2'", "budget.hours"),
+        ({"joules": 1}, {}, "joules cannot be counted here.*hpo doctor", "gpu_hours"),
+        ({"joules": 1}, {"energy_counter": "rapl"}, "for each of 2 workers", "run.workers to 1"),
+    ],
+)
+def test_a_budget_that_the_workers_cannot_count_is_refused_before_the_first_trial(
+    budget: dict[str, float], setup: dict[str, str], message: str, hint: str
+) -> None:
+    asked = study(budget=budget, run={"runner": "in_process", "workers": 2})
+    found = Setup(None, "cpu: X x2", {}, setup.get("energy_counter", ""))
+    with pytest.raises(InvalidStudy, match=message) as caught:
+        check_budget(asked, found)
+    assert hint in caught.value.hint
+    assert caught.value.where == ("budget", *budget)
+
+
+def test_a_budget_that_the_workers_can_count_is_taken() -> None:
+    gpu = Setup(None, "cuda: H", {}, "nvml")
+    check_budget(study(budget={"gpu_hours": 1, "joules": 1}, run={"workers": 2}), gpu)
+    check_budget(study(budget={"joules": 1}), Setup(None, "cpu: X", {}, "rapl"))
+    check_budget(study(budget={"trials": 1}), Setup(None, "cpu: X", {}, ""))
+
+
+def test_a_budget_in_joules_without_a_counter_writes_nothing(
+    short_reference: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.run.workbench.counter_available", lambda device: None)
+    with pytest.raises(InvalidStudy, match="joules cannot be counted here"):
+        launch(store, study(budget={"joules": 1e6}), SILENT)
+    assert store.studies() == ()
 
 
 def test_resuming_an_unknown_study_names_the_nearest(short_reference: Path, store: Store) -> None:
@@ -158,7 +247,7 @@ def test_another_model_under_the_same_name_is_refused_on_resume(
     launch(store, study(2), SILENT)
     monkeypatch.setenv("HPO_REFERENCE_STEPS", "3")
     with pytest.raises(HpoError, match="not the one study 'small' was launched with"):
-        resume(store, "small", SILENT, trials=3)
+        resume(store, "small", SILENT, more=More(trials=3))
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(

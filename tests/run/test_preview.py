@@ -76,6 +76,18 @@ def test_a_candidate_that_cannot_be_planned_is_refused_with_its_reason(profile: 
     assert seen.refusals[1] == ""
 
 
+def test_moves_of_a_candidate_cost_what_it_costs(profile: ModelProfile) -> None:
+    asked = problem(profile, "weight_memory", "macs")
+    assert asked.moves is not None
+    moved = asked.moves(UNIFORM_SVD, 5, 0)
+    assert len(moved) == 5
+    seen = asked.preview([UNIFORM_SVD, *moved])
+    assert len(set(seen.plans)) == 6
+    assert (seen.exact[1:] <= 1.005 * seen.exact[0]).all()
+    assert not any(asked.space.contains(candidate) for candidate in moved)
+    assert asked.moves(Candidate(), 5, 0) == []
+
+
 def test_the_pool_covers_every_branch(profile: ModelProfile) -> None:
     candidates, preview = pool(problem(profile, "weight_memory"), 200)
     assert {c.values["factorise"] for c in candidates} == {"svd", "mpo"}
@@ -133,9 +145,15 @@ def test_energy_without_counter_or_permission_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "spends"),
-    [({"trials": 5}, "trials"), ({"hours": 1.0}, "seconds"), ({"trials": 5, "hours": 1.0}, "seconds")],
+    [
+        ({"trials": 5}, "trials"),
+        ({"hours": 1.0}, "seconds"),
+        ({"trials": 5, "hours": 1.0}, "seconds"),
+        ({"gpu_hours": 1.0}, "seconds"),
+        ({"trials": 5, "joules": 1.0}, "seconds"),
+    ],
 )
-def test_a_budget_of_hours_is_spent_in_seconds(
+def test_a_budget_of_time_or_energy_is_spent_in_seconds(
     profile: ModelProfile, budget: dict[str, float], spends: str
 ) -> None:
     limited = Study.from_mapping({**study("perplexity").to_mapping(), "budget": budget})

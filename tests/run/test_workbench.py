@@ -1,5 +1,7 @@
 """What becomes of a stage that goes wrong: a cause, never an exception, never a number."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ from hpo.compress.applying import heal_seed
 from hpo.compress.pausing import SHORT_STEPS
 from hpo.compress.planner import plan_of
 from hpo.errors import HpoError, NonFinite, Unsupported
-from hpo.run.job import FIRST_STAGE, Job
+from hpo.measure.meter import StageMeter
+from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.run.workbench import Workbench
 from hpo.space import Candidate, Value
 from hpo.trial import Cause, Note
+from tests.measure.test_meter import Wrapping
 from tests.run.test_launch import study
 
 JOB = Job(1, 1, Candidate.of({"factorise": "mpo", "factorise.bond_dimension": 8}), "")
@@ -62,6 +66,34 @@ def test_weights_that_turn_to_nan_fail_the_trial_and_the_next_one_is_sound(bench
     assert failure.cause is Cause.NOT_A_NUMBER
     assert bench.run(JOB, FIRST_STAGE).failure is None
     assert bench.run(JOB, "measure").failure is None
+
+
+def test_every_stage_is_told_with_the_energy_counted_over_it(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Wrapping()
+
+    @contextmanager
+    def opened(device: str) -> Iterator[Wrapping]:
+        assert device == "cpu"
+        yield counter
+
+    monkeypatch.setattr(bench, "_meter", StageMeter("cpu", open_counter=opened))
+    result = bench.run(JOB, FIRST_STAGE)
+    assert (result.failure, result.joules) == (None, 30.0)
+    assert StageResult.from_mapping(result.to_mapping()) == result
+    refused = bench.run(Job(2, 1, JOB.candidate, ""), "measure")
+    assert refused.failure is not None
+    assert refused.joules == 30.0
+
+
+@pytest.mark.parametrize(("workers", "counted"), [(1, 30.0), (2, None)])
+def test_of_several_workers_on_a_processor_none_is_charged_with_the_energy_of_all(
+    short_reference: Path, monkeypatch: pytest.MonkeyPatch, workers: int, counted: float | None
+) -> None:
+    monkeypatch.setattr("hpo.measure.counters.rapl_counter", lambda root: Wrapping())
+    bench = Workbench(study(run={"runner": "in_process", "workers": workers}).to_mapping())
+    assert bench.run(JOB, "measure").joules == counted
 
 
 def test_a_stage_of_a_trial_that_is_not_here_is_refused(bench: Workbench) -> None:

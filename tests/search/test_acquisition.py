@@ -69,14 +69,14 @@ def test_it_is_botorch_s_noisy_expected_hypervolume_improvement() -> None:
         from botorch.models import ModelListGP
         from botorch.sampling.normal import IIDNormalSampler
 
-        from hpo.search.surrogate import fit, joint_samples, reproducible
+        from hpo.search.process import Lesson, fit, joint_samples, reproducible
 
     rng = np.random.default_rng(0)
     known, asked = rng.random((12, 2)), rng.random((20, 2))
     outcomes = np.column_stack([np.sin(3 * known).sum(axis=1), ((known - 0.6) ** 2).sum(axis=1)])
     outcomes = (outcomes - outcomes.mean(axis=0)) / outcomes.std(axis=0)
     with reproducible(0):
-        models = [fit(known, column) for column in outcomes.T]
+        models = [fit(Lesson.of(known, column)) for column in outcomes.T]
         both = np.vstack([known, asked])
         draws = np.stack([joint_samples(model, both, 1024, rng) for model in models], axis=2) / 2
         ours = hypervolume_improvement(draws[:, :12], draws[:, 12:])

@@ -11,88 +11,14 @@ from hpo.search.botorch_import import importing_botorch
 with importing_botorch():
     import torch
 
+    from hpo.search.process import Lesson, fit, left_out
     from hpo.search.screening import Screening
-    from hpo.search.surrogate import fit
-    from hpo.search.tiers import FEWEST, Expected, Forecaster, _left_out, seen
+    from hpo.search.tiers import FEWEST, Expected, Forecaster, seen
 
-from hpo.metric import Source
-from hpo.problem import Preview, Problem, on_front
+from hpo.problem import on_front
 from hpo.search.outcomes import NoModel, Scale, box
-from hpo.space import Candidate, Choice, Float, SearchSpace
-from hpo.trial import Limit, Measurement, Objective, StageTime, Trial
-from tests.search.problems import plan_of
-
-SPACE = SearchSpace.of(
-    [
-        ("keep", Float(low=0.1, high=1.0)),
-        ("luck", Float(low=0.0, high=1.0)),
-        ("heal", Choice(choices=("none", "some"))),
-    ]
-)
-
-
-def _size(candidate: Candidate) -> float:
-    return 100 * float(candidate.values.get("keep", 1.0))
-
-
-def _preview(candidates: Sequence[Candidate]) -> Preview:
-    return Preview(
-        exact=np.array([[_size(c)] for c in candidates]).reshape(len(candidates), 1),
-        features=np.array([[_size(c) / 100] for c in candidates]).reshape(len(candidates), 1),
-        plans=tuple("dense" if c.is_dense else plan_of(c.items) for c in candidates),
-        refusals=("",) * len(candidates),
-    )
-
-
-PROBLEM = Problem(
-    SPACE,
-    (Objective(metric="perplexity", limit=Limit(ratio_to_dense=10.0)), Objective(metric="weight_memory")),
-    ("weight_memory",),
-    _preview,
-    ("kl", "nll_short"),
-)
-
-
-def _damage(candidate: Candidate) -> float:
-    """Nats lost: more with less kept, and with a part that no plan tells of."""
-    values = candidate.values
-    lost = (1.1 - float(values.get("keep", 1.0))) ** 2 + float(values.get("luck", 0.0))
-    return 0.4 * lost if values.get("heal") == "some" else lost
-
-
-def _tiers(candidate: Candidate, noise: float) -> dict[str, float | str]:
-    healed = candidate.values.get("heal") == "some"
-    kl = _damage(candidate) / (0.4 if healed else 1.0) * (1 + noise)
-    return {"kl": kl, "nll_short": 1 + 1.5 * _damage(candidate) * (1 + noise)} if healed else {"kl": kl}
-
-
-def _trial(number: int, candidate: Candidate, origin: str = "test", noise: float = 0.0) -> Trial:
-    trial = Trial(number, candidate, origin, PROBLEM.preview([candidate]).plans[0]).started("worker", 0.0)
-    notes = {} if candidate.is_dense else _tiers(candidate, noise)
-    return trial.advanced(StageTime("screen", 1.0), notes=notes)
-
-
-def _finished(trial: Trial) -> Trial:
-    measured = (
-        Measurement("perplexity", 5 * float(np.exp(_damage(trial.candidate))), "ppl", Source.MEASURED),
-        Measurement.exact("weight_memory", _size(trial.candidate)),
-    )
-    return replace(trial, measurements=measured).completed(1.0)
-
-
-def _candidate(keep: float, luck: float, heal: str = "none") -> Candidate:
-    return Candidate.of({"keep": keep, "luck": luck, "heal": heal})
-
-
-def history(count: int, seed: int = 0) -> list[Trial]:
-    rng = np.random.default_rng(seed)
-    found = [_finished(_trial(0, Candidate(), "anchor:dense"))]
-    for number in range(1, count + 1):
-        keep, luck = rng.random(2)
-        heal = "some" if rng.random() < 0.5 else "none"
-        candidate = _candidate(0.1 + 0.9 * float(keep), float(luck), heal)
-        found.append(_finished(_trial(number, candidate, noise=float(rng.normal(0, 0.03)))))
-    return found
+from hpo.trial import Limit, Objective, Trial
+from tests.search.tiered import PROBLEM, damage, finished, history, point, running
 
 
 def test_a_bound_is_the_prediction_and_an_error_that_few_others_exceeded() -> None:
@@ -114,23 +40,26 @@ def test_nothing_is_ruled_out_by_too_few_errors() -> None:
 def test_errors_of_leaving_one_out_equal_those_of_refitting_without_it() -> None:
     rng = np.random.default_rng(0)
     rows, outcomes = rng.random((12, 2)), rng.normal(size=12)
-    model = fit(rows, outcomes)
-    errors = _left_out(model, outcomes)
+    lesson = Lesson.of(rows, outcomes)
+    model = fit(lesson)
+    expected, deviations = left_out(model, lesson)
     for left in (0, 5, 11):
         kept = [i for i in range(12) if i != left]
         with torch.no_grad():
             model.set_train_data(torch.from_numpy(rows[kept]), torch.from_numpy(outcomes[kept]), strict=False)
-            predicted = float(model.posterior(torch.from_numpy(rows[[left]])).mean)
+            found = model.posterior(torch.from_numpy(rows[[left]]))
+            noise = float(model.likelihood.second_noise) + 1e-6
             model.set_train_data(torch.from_numpy(rows), torch.from_numpy(outcomes), strict=False)
-        assert errors[left] == pytest.approx(outcomes[left] - predicted, abs=1e-6)
+        assert expected[left] == pytest.approx(float(found.mean), abs=1e-5)
+        assert deviations[left] == pytest.approx((float(found.variance) + noise) ** 0.5, rel=1e-4)
 
 
 def test_tiers_tell_what_the_plan_does_not() -> None:
     told = history(40)
-    trial = _trial(99, _candidate(0.6, 0.8))
+    trial = running(99, point(0.6, 0.8))
     forecaster = Forecaster.of(PROBLEM, told, seen(PROBLEM, trial), box(PROBLEM, told))
     expected = forecaster.expected([trial])[0]
-    truth = 5 * np.exp(_damage(trial.candidate))
+    truth = 5 * np.exp(damage(trial.candidate))
     assert set(expected) == {0}  # bytes are known
     assert expected[0].loss == pytest.approx(truth, rel=0.1)
     assert expected[0].bound(0.95) < truth
@@ -138,7 +67,7 @@ def test_tiers_tell_what_the_plan_does_not() -> None:
 
 def test_a_figure_better_than_any_before_is_no_trouble() -> None:
     told = history(40)
-    perfect = replace(_trial(99, _candidate(0.6, 0.0)), notes={"kl": 0.0})
+    perfect = replace(running(99, point(0.6, 0.0)), notes={"kl": 0.0})
     forecaster = Forecaster.of(PROBLEM, told, ("kl",), box(PROBLEM, told))
     best = min(float(t.notes["kl"]) for t in told if "kl" in t.notes)
     as_good = replace(perfect, notes={"kl": best})
@@ -151,14 +80,14 @@ def test_too_few_trials_with_the_same_tiers_say_nothing() -> None:
     told = history(FEWEST - 2)
     with pytest.raises(NoModel, match="6 trials have shown kl, 8 are needed"):
         Forecaster.of(PROBLEM, told, ("kl",), box(PROBLEM, told))
-    assert Screening(PROBLEM).verdict(told, _trial(99, _candidate(0.9, 1.0))) == ""
+    assert Screening(PROBLEM).verdict(told, running(99, point(0.9, 1.0))) == ""
 
 
 def test_a_trial_that_even_at_its_best_is_beaten_is_stopped() -> None:
     told = history(40)
     best = min(told[1:], key=lambda t: t.value("perplexity") or 0)
-    told.append(_finished(_trial(50, _candidate(0.3, 0.0, "some"))))
-    why = Screening(PROBLEM).verdict(told, _trial(99, _candidate(0.9, 1.0)))
+    told.append(finished(running(50, point(0.3, 0.0, "some"))))
+    why = Screening(PROBLEM).verdict(told, running(99, point(0.9, 1.0)))
     assert "is better in everything than this one may be expected to be" in why
     assert best.number in range(1, 51)
 
@@ -166,13 +95,13 @@ def test_a_trial_that_even_at_its_best_is_beaten_is_stopped() -> None:
 def test_a_trial_that_may_be_on_the_front_goes_on() -> None:
     told = history(40)
     for keep in (0.1, 0.3, 0.6):
-        assert Screening(PROBLEM).verdict(told, _trial(99, _candidate(keep, 0.0, "some"))) == ""
+        assert Screening(PROBLEM).verdict(told, running(99, point(keep, 0.0, "some"))) == ""
 
 
 def test_a_trial_beyond_its_limit_at_best_is_stopped_and_the_limit_is_named() -> None:
     told = history(40)
     strict = replace(PROBLEM, objectives=(replace_limit(1.3), PROBLEM.objectives[1]))
-    why = Screening(strict).verdict(told, _trial(99, _candidate(0.1, 1.0)))
+    why = Screening(strict).verdict(told, running(99, point(0.1, 1.0)))
     assert why.startswith("perplexity will be")
     assert "at best, beyond its limit, at a confidence of 95%" in why
 
@@ -184,13 +113,13 @@ def replace_limit(ratio: float) -> Objective:
 @pytest.mark.parametrize("origin", ["anchor:svd", "given:0"])
 def test_what_a_person_or_the_study_itself_asked_for_is_never_stopped(origin: str) -> None:
     told = history(40)
-    told.append(_finished(_trial(50, _candidate(0.3, 0.0, "some"))))
-    assert Screening(PROBLEM).verdict(told, _trial(99, _candidate(0.9, 1.0), origin)) == ""
+    told.append(finished(running(50, point(0.3, 0.0, "some"))))
+    assert Screening(PROBLEM).verdict(told, running(99, point(0.9, 1.0), origin)) == ""
 
 
 def test_a_trial_without_tiers_goes_on() -> None:
     told = history(40)
-    bare = replace(_trial(99, _candidate(0.9, 1.0)), notes={})
+    bare = replace(running(99, point(0.9, 1.0)), notes={})
     assert Screening(PROBLEM).verdict(told, bare) == ""
 
 
@@ -203,8 +132,8 @@ def test_few_members_of_the_front_are_lost_to_stopping() -> None:
         for number in range(100, 140):
             keep, luck = rng.random(2)
             heal = "some" if rng.random() < 0.5 else "none"
-            trial = _trial(number, _candidate(0.1 + 0.9 * float(keep), float(luck), heal))
-            whole.append(_finished(trial))
+            trial = running(number, point(0.1 + 0.9 * float(keep), float(luck), heal))
+            whole.append(finished(trial))
             if screening.verdict(told, trial):
                 stopped += 1
             else:

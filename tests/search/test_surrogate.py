@@ -10,7 +10,8 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", DeprecationWarning)
     import torch
 
-    from hpo.search.surrogate import Surrogate, fit, joint_samples, reproducible
+    from hpo.search.process import Lesson, fit, joint_samples, reproducible
+    from hpo.search.surrogate import Surrogate
 
 from hpo.search.generate import sobol
 from hpo.search.outcomes import NoModel, box
@@ -26,7 +27,7 @@ def learnt(toy: Toy, trials: int) -> tuple[Surrogate, Pool]:
             history.append(toy.trial(len(history), candidate))
     asked = Pool.of(toy.problem, sobol(toy.problem.space, 50, seed=8))
     with reproducible(0):
-        return Surrogate.of(toy.problem, history, box(toy.problem, history), asked), asked
+        return Surrogate.of(toy.problem, history, box(toy.problem, history)), asked
 
 
 def test_exact_losses_are_given_and_the_others_learnt() -> None:
@@ -35,7 +36,7 @@ def test_exact_losses_are_given_and_the_others_learnt() -> None:
     samples = surrogate.losses(asked, 64, np.random.default_rng(0))
     truth = toy.problem.losses([toy.trial(0, candidate) for candidate in asked.candidates])
     assert samples.shape == (64, 50, 4)
-    assert set(surrogate.models) == {0, 1}
+    assert set(surrogate.learnt) == {0, 1}
     assert (samples[:, :, 2:] == truth[:, 2:]).all()
     error = samples.mean(axis=0)[:, :2] - truth[:, :2]
     assert np.sqrt((error**2).mean()) < 0.25 * truth[:, :2].std()
@@ -44,7 +45,7 @@ def test_exact_losses_are_given_and_the_others_learnt() -> None:
 def test_samples_are_joint_draws_of_the_process() -> None:
     inputs = np.linspace(0, 1, 8)[:, None]
     with reproducible(0):
-        model = fit(inputs, np.sin(6 * inputs[:, 0]))
+        model = fit(Lesson.of(inputs, np.sin(6 * inputs[:, 0])))
         twins = np.array([[0.33], [0.33], [0.9]])
         draws = joint_samples(model, twins, 2000, np.random.default_rng(0))
     with torch.no_grad():
@@ -63,7 +64,7 @@ def test_failures_lower_the_chance_of_success_where_they_are() -> None:
         history.append(trial.failed(Cause.ERROR, "", 1.0) if fails else toy.trial(i, candidate))
     asked = Pool.of(toy.problem, sobol(toy.problem.space, 100, seed=8))
     with reproducible(0):
-        surrogate = Surrogate.of(toy.problem, history, box(toy.problem, history), asked)
+        surrogate = Surrogate.of(toy.problem, history, box(toy.problem, history))
     chances = surrogate.chances(asked)
     x = np.array([float(candidate.values["x4"]) for candidate in asked.candidates])
     assert ((chances >= 0) & (chances <= 1)).all()
@@ -78,9 +79,9 @@ def test_without_failures_success_is_certain() -> None:
 
 def test_two_trials_of_one_candidate_are_too_few() -> None:
     with pytest.raises(NoModel, match="2 distinct"):
-        fit(np.ones((3, 2)), np.array([-1.0, 0.0, 1.0]))
+        fit(Lesson.of(np.ones((3, 2)), np.array([-1.0, 0.0, 1.0])))
     with pytest.raises(NoModel, match="2 distinct"):
-        fit(np.empty((3, 0)), np.array([-1.0, 0.0, 1.0]))
+        fit(Lesson.of(np.empty((3, 0)), np.array([-1.0, 0.0, 1.0])))
 
 
 def test_torch_is_left_as_it_was_even_after_an_error() -> None:

@@ -3,10 +3,20 @@
 import pytest
 
 from hpo.errors import LeaseLost, NotFound, StoreError, UsageError
+from hpo.space import Float, SearchSpace
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Request, StudyState, StudySummary
 from hpo.trial import Cause
 from tests.store.samples import NOW, begun, completed, make_front, make_study, running, waiting
+
+
+def test_parameters_are_read_back_in_the_order_of_the_file(store: Store) -> None:
+    """Which is a quasi-random sequence's order too: in another, a resumed search would go another way."""
+    study = make_study()
+    words = ("zeta", "alpha", "mid")
+    space = SearchSpace.of((name, Float(low=0.0, high=1.0)) for name in words)
+    store.create_study(study.model_copy(update={"space": space}), {}, NOW)
+    assert tuple(store.study(study.name).study.space.parameters) == words
 
 
 def test_a_created_study_is_read_back_as_it_was(store: Store) -> None:
