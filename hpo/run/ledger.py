@@ -37,10 +37,6 @@ class Ledger:
         return tuple(self._trials.values())
 
     @property
-    def front(self) -> Front | None:
-        return self._front
-
-    @property
     def final(self) -> int:
         """How many trials are over."""
         return self._final

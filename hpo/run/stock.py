@@ -81,7 +81,7 @@ class Stock:
     def rest_s(self) -> float:
         """For how many seconds the stock can do without a look at it.
 
-        None while an ask runs or its answer is to be collected; half an ask where asks are made ahead of
+        Nothing while an ask runs or its answer is to be collected; half an ask where asks are made ahead of
         need, for then the next may be due before anything is heard; for ever otherwise.
         """
         return self._rest_s if self._background.idle else 0.0

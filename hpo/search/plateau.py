@@ -78,11 +78,6 @@ class Growth:
     """Share of the box that an hour may yet bring, at `confidence`."""
     confidence: float
 
-    @property
-    def per_hour(self) -> float:
-        """The expected gain, as a share of the box."""
-        return self.gain / self.hours
-
     def words(self, asked: float, on_gpu: bool) -> str:
         """Return what is found against what is asked for, both as a share of the box per hour."""
         spent = f"{self.hours:.2g} GPU-hours" if on_gpu else f"{self.hours:.2g} h of worker time"

@@ -147,8 +147,10 @@ def test_a_slot_freed_while_an_ask_runs_is_filled_without_another(sampler: Gated
     stock.order(trials, free=0, queued=0, left=None)
     answered(stock)
     sampler.gate.clear()
+    sampler.asked.clear()
     first = stock.take(trials, 1)
     stock.order(trials, free=0, queued=0, left=None)
+    assert sampler.asked.wait(SOON_S)
     assert stock.busy
     (second,) = stock.take(trials, 1)
     assert [count for _, count, _ in sampler.questions] == [2, 1]
