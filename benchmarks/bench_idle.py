@@ -127,8 +127,8 @@ def without_anchors(problem: Problem) -> Problem:
     names = set(problem.space.parameters)
 
     def preview(candidates: Sequence[Candidate]) -> Preview:
-        able = [c for c in candidates if names <= set(c.values)]
-        rows, found = [c in able for c in candidates], problem.preview(able)
+        rows = [names <= c.values.keys() for c in candidates]
+        found = problem.preview([c for c, able in zip(candidates, rows, strict=True) if able])
         exact = np.full((len(candidates), len(problem.exact)), np.nan)
         exact[rows] = found.exact
         plans = iter(found.plans)

@@ -4,6 +4,30 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+MOST_FORETOLD = 256
+"""Trials of which a skill keeps what was said of each: enough for a figure, and a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a model says of a trial that it was not told of, and what the trial came to; in the metric's unit.
+
+    Raises:
+        ValueError: the interval's ends are the wrong way round.
+    """
+
+    trial: int
+    measured: float
+    expected: float
+    """Where the model's median is."""
+    low: float
+    high: float
+    """The ends of its 90 % interval, noise of measurement included."""
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"trial {self.trial}: an interval from {self.low:g} to {self.high:g}")
+
 
 @dataclass(frozen=True)
 class Skill:
@@ -21,10 +45,13 @@ class Skill:
     than their mean."""
     coverage: float
     """Share of the outcomes inside the model's 90 % interval: 0.9 if it is as sure as it should be."""
+    foretold: tuple[Foretold, ...] = ()
+    """Of the trials judged, or of `MOST_FORETOLD` of them, the latest one last."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or not self.error >= 0 or not 0 <= self.coverage <= 1:
-            raise ValueError(f"{self} is no skill: trials from 1, an error from 0, a coverage from 0 to 1")
+            given = f"trials {self.trials}, error {self.error:g}, coverage {self.coverage:g}"
+            raise ValueError(f"no skill: {given}; trials from 1, an error from 0, a coverage from 0 to 1")
 
     @property
     def words(self) -> str:
@@ -38,4 +65,4 @@ class Skill:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        return cls(**mapping)
+        return cls(**{**mapping, "foretold": tuple(Foretold(**one) for one in mapping.get("foretold", ()))})

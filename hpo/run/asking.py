@@ -10,7 +10,7 @@ from hpo.run.anchors import opening
 from hpo.run.phases import Phases
 from hpo.search.history import start_left
 from hpo.search.refining import refined
-from hpo.search.sampler import Modelling, Sampler
+from hpo.search.sampler import Modelling, Preparing, Sampler
 from hpo.search.warm_start import WarmSampler, WarmStart
 from hpo.skill import Skill
 from hpo.space import Candidate
@@ -53,6 +53,16 @@ class Asker:
         if proposals:
             return proposals
         return self._sampled(trials, count) if self._phases is None else self._phased(trials, count)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the sampler's first question takes longer unless it is prepared."""
+        return isinstance(self._sampler, Preparing)
+
+    def prepare(self) -> None:
+        """Let the sampler do beforehand what it does once a process."""
+        if isinstance(self._sampler, Preparing):
+            self._sampler.prepare()
 
     def is_start(self, trials: Sequence[Trial]) -> bool:
         """Whether the next candidate is one of those that a sampler proposes before it models anything."""

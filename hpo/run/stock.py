@@ -55,6 +55,7 @@ class Stock:
         self._question: _Question | None = None
         self._barren: _Question | None = None
         self._rest_s = math.inf
+        self._prepared = not (apart and asker.prepares)
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -66,7 +67,7 @@ class Stock:
 
     @property
     def busy(self) -> bool:
-        """Whether an ask is running at this moment."""
+        """Whether an ask is running at this moment, or the sampler prepares itself."""
         return self._background.busy
 
     @property
@@ -134,9 +135,24 @@ class Stock:
         lacking = lacking if left is None else min(lacking, left - len(self._ready))
         if self._apart and (batch := self._pace.batch) is not None:
             lacking = min(lacking, batch)
-        if lacking > 0:
+        if lacking <= 0:
+            self._prepare()
+        else:
             stock = pending(self._ready, len(trials))
             self._ask([*trials, *stock], lacking, final, not running and not queued)
+
+    def _prepare(self) -> None:
+        """Have the sampler prepare itself while the first trials run, once."""
+        if not self._prepared:
+            self._prepared = True
+            self._question = None
+
+            def call() -> tuple[list[Proposal], float]:
+                with self._turn.taken():
+                    self._asker.prepare()
+                return [], 0.0
+
+            self._background.begin(call)
 
     def _ahead(self, trials: Sequence[Trial], running: Sequence[Trial]) -> int:
         over = [t for t in trials if t.started_at is not None and t.finished_at is not None]

@@ -41,6 +41,12 @@ class BayesianSampler:
             _log.warning("no model yet, %s; the next candidates are quasi-random", reason)
             return spread(problem, history, count, seed)
 
+    def prepare(self) -> None:
+        """Import BoTorch, and have it fit once: its first fit takes several times as long as the next."""
+        with importing_botorch():
+            from hpo.search.process import rehearse
+        rehearse()
+
     def skills(self, problem: Problem, history: Sequence[Trial], seed: int) -> list[Skill]:
         """Return how well the model foretells each trial from the others; nothing where there is none yet."""
         with importing_botorch():

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpo.problem import Problem
-from hpo.search.lessons import TOLD, Record
-from hpo.search.outcomes import box
+from hpo.search.lessons import TOLD
+from hpo.search.outcomes import Scale, box
 from hpo.search.process import left_out, reproducible
 from hpo.search.surrogate import Surrogate
-from hpo.skill import Skill
-from hpo.trial import Trial
+from hpo.skill import MOST_FORETOLD, Foretold, Skill
+from hpo.trial import Objective, Trial
+
+Array = NDArray[np.float64]
 
 FEWEST = 5
 """Trials inside the limits below which nothing is said of a model."""
@@ -29,8 +32,9 @@ def examined(problem: Problem, history: Sequence[Trial], seed: int) -> list[Skil
     with reproducible(seed):
         frame = box(problem, history)
         surrogate = Surrogate.of(problem, history, frame)
-        record = Record.of(problem, history, frame)
-        inside = np.asarray((frame.normalised(record.losses) < 1).all(axis=1))
+        record = surrogate.record
+        # What a stopped trial would have come to is itself foretold: no truth to judge by.
+        inside = record.completed & (frame.normalised(record.losses) < 1).all(axis=1)
         found = []
         for place, learnt in surrogate.learnt.items():
             told = record.chosen(record.having(place, len(record)), TOLD)
@@ -42,5 +46,22 @@ def examined(problem: Problem, history: Sequence[Trial], seed: int) -> list[Skil
             off = np.abs(means - truth)
             error = float(np.sqrt((off**2).mean()) / max(float(truth.std()), 1e-12))
             coverage = float((off <= _NINETY * deviations).mean())
-            found.append(Skill(problem.objectives[place].metric, int(kept.sum()), error, coverage))
+            numbers = record.numbers[told[kept]]
+            said = _foretold(problem.objectives[place], learnt.scale, numbers, (truth, means, deviations))
+            found.append(Skill(problem.objectives[place].metric, int(kept.sum()), error, coverage, said))
         return found
+
+
+def _foretold(
+    objective: Objective, scale: Scale, numbers: NDArray[np.int_], judged: tuple[Array, Array, Array]
+) -> tuple[Foretold, ...]:
+    """Return what was said of each trial of these numbers in the metric's unit; `judged` holds outcomes,
+    means and deviations on the scale."""
+    truth, means, deviations = judged
+    margin = _NINETY * deviations
+    columns = [scale.backward(values) for values in (truth, means, means - margin, means + margin)]
+    found = []
+    for row in np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_FORETOLD)).astype(int):
+        measured, expected, low, high = (objective.loss(float(column[row])) for column in columns)
+        found.append(Foretold(int(numbers[row]), measured, expected, min(low, high), max(low, high)))
+    return tuple(found)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from hpo.pareto import Frame, nondominated
 from hpo.problem import Problem
-from hpo.search.acquisition import MANY_OBJECTIVES, hypervolume_improvement, scalar_improvement, shortfall
+from hpo.search.acquisition import MANY_OBJECTIVES, best_improvements, scalar_improvement, shortfall
 from hpo.search.cost import Cost
-from hpo.search.lessons import TOLD, Record
+from hpo.search.lessons import TOLD
 from hpo.search.outcomes import NoModel, box
 from hpo.search.pool import Pool, previewed
 from hpo.search.surrogate import Surrogate
-from hpo.trial import Trial, TrialState
+from hpo.trial import Trial
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class Judge:
         frame = box(problem, history)
         surrogate = Surrogate.of(problem, history, frame)
         under_way = previewed(problem, [trial for trial in history if not trial.state.is_final])[1]
-        rivals = _rivals(surrogate, frame, problem, history, rng).joined(under_way)
+        rivals = _rivals(surrogate, frame, rng).joined(under_way)
         weights = rng.dirichlet(np.ones(len(problem.objectives)))
         return cls(surrogate, _cost(problem, history, surrogate), frame, rivals, weights, rng)
 
@@ -70,25 +70,22 @@ class Judge:
         losses = self.surrogate.losses(self.rivals.joined(pool), samples, self.rng)
         normalised = self.frame.normalised(losses)
         before, points = normalised[:, : len(self.rivals)], normalised[:, len(self.rivals) :]
-        if len(self.weights) < MANY_OBJECTIVES:
-            gains = hypervolume_improvement(before, points)
-        else:
-            gains = scalar_improvement(before, points, self.weights)
         chances = self.surrogate.chances(pool)
-        if gains.max() <= 0:
-            return chances - 1 - shortfall(before, points)
-        return gains * chances / (1.0 if self.cost is None else self.cost.seconds(pool))
+        worth = chances / (1.0 if self.cost is None else self.cost.seconds(pool))
+        if len(self.weights) < MANY_OBJECTIVES:
+            gains = best_improvements(before, points, worth)
+        else:
+            gains = scalar_improvement(before, points, self.weights) * worth
+        return gains if gains.max() > 0 else chances - 1 - shortfall(before, points)
 
 
-def _rivals(
-    surrogate: Surrogate, frame: Frame, problem: Problem, history: Sequence[Trial], rng: np.random.Generator
-) -> Pool:
+def _rivals(surrogate: Surrogate, frame: Frame, rng: np.random.Generator) -> Pool:
     """Return the completed trials that are on the front of at least one sample of what they truly are.
 
     The rest take no part in any front, and would only make samples dearer.
     """
-    record = Record.of(problem, [trial for trial in history if trial.state is TrialState.COMPLETED], frame)
-    pool = record.pool.take(record.chosen(np.arange(len(record)), TOLD))
+    record = surrogate.record
+    pool = record.pool.take(record.chosen(np.flatnonzero(record.completed), TOLD))
     samples = frame.normalised(surrogate.losses(pool, _SAMPLES, rng))
     possible = np.zeros(len(pool), dtype=bool)
     for sample in samples:

@@ -49,6 +49,10 @@ class Record:
     """(N, M); NaN where a trial has none."""
     deviations: Array
     """(N, M) standard deviations of what is known to be noisy, in units of the loss; 0 elsewhere."""
+    completed: NDArray[np.bool_]
+    """(N,) whether a trial went all the way; the others were stopped, and are foretold."""
+    numbers: NDArray[np.int_]
+    """(N,) of the trials."""
 
     @classmethod
     def of(cls, problem: Problem, history: Sequence[Trial], frame: Frame) -> Self:
@@ -58,14 +62,15 @@ class Record:
         losses = problem.losses(told)
         deviations = np.array([[_deviation(trial, o.metric) for o in problem.objectives] for trial in told])
         deviations = deviations.reshape(losses.shape)
-        stopped = np.flatnonzero([trial.state is TrialState.STOPPED for trial in told])
-        if len(stopped):
+        completed = np.array([trial.state is TrialState.COMPLETED for trial in told], dtype=bool)
+        if len(stopped := np.flatnonzero(~completed)):
             cut = [told[row] for row in stopped]
             expected, doubt = foretold(problem, history, cut, frame, milestone(len(told)))
             unknown = np.isnan(losses[stopped])
             losses[stopped] = np.where(unknown, expected, losses[stopped])
             deviations[stopped] = np.where(unknown, doubt, deviations[stopped])
-        return cls(pool, losses, deviations)
+        numbers = np.array([trial.number for trial in told], dtype=int)
+        return cls(pool, losses, deviations, completed, numbers)
 
     def __len__(self) -> int:
         return len(self.pool)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,10 @@ class TpeSampler:
                 chosen = chosen.joined(found)
         return list(chosen.candidates)
 
+    def prepare(self) -> None:
+        """Import Optuna."""
+        import_module("hpo.search.optuna_replay")
+
 
 class OptunaGpSampler:
     """Optuna's GPSampler: its Gaussian processes and its logarithmic acquisitions.
@@ -78,6 +83,11 @@ class OptunaGpSampler:
         with importing_botorch():
             from hpo.search.optuna_gp import propose
         return propose(problem, history, start, count, seed)
+
+    def prepare(self) -> None:
+        """Import Optuna and BoTorch."""
+        with importing_botorch():
+            import_module("hpo.search.optuna_gp")
 
 
 def _next(replay: "Replay", gate: Gate, rng: np.random.Generator) -> Pool:

@@ -42,3 +42,12 @@ class Modelling(Protocol):
     def skills(self, problem: Problem, history: Sequence[Trial], seed: int) -> list[Skill]:
         """Return the skill at each modelled objective of which enough is known to judge."""
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A sampler whose first question takes longer than the others. None needs to be one."""
+
+    def prepare(self) -> None:
+        """Do beforehand what is done once a process, such as slow imports."""
+        ...

@@ -102,6 +102,8 @@ class Surrogate:
     no loss is made up for it.
     """
 
+    record: Record
+    """What it was made of."""
     inputs: Inputs
     learnt: dict[int, Learnt]
     """By the place of their objective."""
@@ -146,4 +148,4 @@ class Surrogate:
                 learnt[place] = Learnt.of(record, place, rows, early, frame.reference[place], dense[place])
         exact = tuple(metrics.index(metric) for metric in problem.exact)
         failed = Pool.of(problem, [trial.candidate for trial in history if blames_candidate(trial)])
-        return cls(inputs, learnt, exact, Success.of(rows, inputs.rows(failed)))
+        return cls(record, inputs, learnt, exact, Success.of(rows, inputs.rows(failed)))

@@ -19,7 +19,7 @@ from hpo.search.earlier import EarlierStudy
 from hpo.search.history import start_left
 from hpo.search.outcomes import NoModel
 from hpo.search.pool import Pool, previewed
-from hpo.search.sampler import Modelling, Sampler
+from hpo.search.sampler import Modelling, Preparing, Sampler
 from hpo.search.start import opening
 from hpo.skill import Skill
 from hpo.space import Candidate
@@ -140,6 +140,11 @@ class WarmSampler:
             for i, (candidate, plan) in enumerate(zip(start, plans, strict=True))
         ]
         return start + self.sampler.ask(informed, [*history, *pending], count - len(start), seed)
+
+    def prepare(self) -> None:
+        """Let the sampler prepare itself."""
+        if isinstance(self.sampler, Preparing):
+            self.sampler.prepare()
 
     def skills(self, problem: Problem, history: Sequence[Trial], seed: int) -> list[Skill]:
         """Return how good the sampler's model is, of what it is told here; nothing if it has none."""

@@ -189,6 +189,35 @@ def test_no_more_is_asked_for_than_the_budget_has_left(sampler: GatedSampler) ->
     assert not stock.busy
 
 
+class PreparedSampler(GatedSampler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[int] = []
+
+    def prepare(self) -> None:
+        self.prepared.append(threading.get_ident())
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_sampler_prepares_itself_once_while_the_first_trials_run(
+    monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    made = PreparedSampler()
+    monkeypatch.setattr(registry, "load", lambda kind, name: lambda initial: made)
+    stock, trials = stocked(made, Pace(), apart), under_way([1.0])
+    stock.order(trials, free=2, queued=0, left=None)
+    answered(stock)
+    assert made.prepared == [], "workers wait: the question goes first"
+    assert len(stock.take(trials, 2)) == 2
+    for _ in range(2):
+        stock.order(trials, free=0, queued=0, left=None)
+        answered(stock)
+        assert stock.take(trials, 2) == []
+    assert len(made.prepared) == apart
+    assert threading.get_ident() not in made.prepared
+    assert not stock.exhausted
+
+
 def test_trials_that_wait_to_be_tried_again_need_no_proposals(sampler: GatedSampler) -> None:
     stock, trials = stocked(sampler, timed((1, 5.0), (8, 5.0))), under_way([99.0] * 6)
     stock.order(trials, free=0, queued=4, left=None)

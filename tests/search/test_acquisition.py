@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hpo.search.acquisition import hypervolume_improvement, scalar_improvement, shortfall
+from hpo.search.acquisition import best_improvements, hypervolume_improvement, scalar_improvement, shortfall
 
 Array = NDArray[np.float64]
 FRONT = np.array([[[0.2, 0.6], [0.6, 0.2]]])
@@ -35,6 +35,29 @@ def test_samples_are_averaged_and_a_baseline_outside_the_box_is_none() -> None:
     points = np.array([[[0.4, 0.5]], [[0.4, 0.5]]])
     # 0.1 x 0.5 beside the front, and 0.6 x 0.5 in an empty box
     assert hypervolume_improvement(baseline, points) == pytest.approx([(0.05 + 0.30) / 2])
+
+
+def test_the_best_are_judged_by_all_samples_and_no_other_passes_them() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0.1, 0.9, (200, 3))
+    points = centres + rng.normal(0, 0.05, (32, 200, 3))
+    baseline, worth = rng.uniform(0.4, 1.0, (32, 12, 3)), rng.uniform(0.5, 2.0, 200)
+    whole = hypervolume_improvement(baseline, points) * worth
+    found = best_improvements(baseline, points, worth)
+    order = np.argsort(-whole)
+    assert found[order[:20]] == pytest.approx(whole[order[:20]])
+    assert set(np.argsort(-found)[:20]) == set(order[:20])
+    spared = ~np.isclose(found, whole)
+    assert 50 < spared.sum() < 180
+    assert found[spared].max() <= found[order[:64]].min()
+
+
+def test_few_points_are_all_judged_by_all_samples() -> None:
+    rng = np.random.default_rng(1)
+    points, baseline = rng.random((32, 60, 2)), rng.uniform(0.5, 1, (32, 3, 2))
+    worth = np.full(60, 3.0)
+    whole = hypervolume_improvement(baseline, points) * 3
+    assert best_improvements(baseline, points, worth) == pytest.approx(whole)
 
 
 def test_shortfall_is_the_least_by_which_all_losses_must_shrink() -> None:

@@ -9,7 +9,7 @@ from hpo.search.bayesian import BayesianSampler
 from hpo.search.generate import sobol
 from hpo.search.sampler import Modelling
 from hpo.search.sobol import SobolSampler
-from hpo.trial import Trial
+from hpo.trial import Trial, TrialState
 from tests.search.problems import Toy, dtlz2
 
 
@@ -52,6 +52,27 @@ def test_only_trials_inside_the_box_are_judged() -> None:
     inside = int((frame.normalised(toy.problem.losses(told)) < 1).all(axis=1).sum())
     assert 5 <= inside < 40
     assert {skill.trials for skill in BayesianSampler().skills(toy.problem, told, seed=0)} == {inside}
+
+
+def test_what_is_said_of_each_trial_stands_beside_what_it_came_to() -> None:
+    toy = dtlz2(exact=())
+    told = [replace(trial, number=trial.number + 100) for trial in history(toy, 40)]
+    for skill in BayesianSampler().skills(toy.problem, told, seed=0):
+        assert len(skill.foretold) == skill.trials
+        by_number = {trial.number: trial for trial in told}
+        for one in skill.foretold:
+            assert one.measured == pytest.approx(by_number[one.trial].value(skill.metric))
+            assert one.low < one.expected < one.high
+        held = np.mean([one.low <= one.measured <= one.high for one in skill.foretold])
+        assert held == pytest.approx(skill.coverage)
+
+
+def test_a_stopped_trial_is_no_truth_to_judge_by() -> None:
+    toy = dtlz2(exact=())
+    whole = history(toy, 40)
+    cut = [replace(t, state=TrialState.STOPPED) if t.number % 4 == 0 and t.number else t for t in whole]
+    for skill in BayesianSampler().skills(toy.problem, cut, seed=0):
+        assert not {one.trial for one in skill.foretold} & {t.number for t in cut if t.state == "stopped"}
 
 
 def test_of_too_few_trials_nothing_is_said() -> None:

@@ -25,7 +25,8 @@ def record(toy: Toy, losses: np.ndarray) -> Record:
     nothing = np.empty((len(losses), 0))
     names = tuple(str(i) for i in range(len(losses)))
     pool = Pool((), nothing, nothing, names, nothing, names)
-    return Record(pool, losses, np.zeros_like(losses))
+    whole, numbers = np.ones(len(losses), dtype=bool), np.arange(len(losses))
+    return Record(pool, losses, np.zeros_like(losses), whole, numbers)
 
 
 def test_parameters_are_fitted_at_every_trial_at_first_and_then_at_each_tenth_more() -> None:
