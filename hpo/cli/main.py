@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from hpo.cli import checking, controlling, delivering, launching, reading
+from hpo.cli import checking, controlling, delivering, launching, reading, storage
 from hpo.errors import HpoError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ _COMMANDS = (
     reading.show,
     controlling.stop,
     controlling.cancel,
+    controlling.retry,
+    controlling.add,
     delivering.export,
     checking.validate,
     checking.plan,
@@ -40,6 +42,7 @@ def build() -> typer.Typer:
     for function in _COMMANDS:
         app.command(function.__name__)(function)
     app.command("list")(checking.list_registered)
+    app.add_typer(storage.app, name="storage")
     for point in entry_points(group="compression_hpo.command"):
         app.command(point.name)(point.load())
     return app

@@ -18,7 +18,7 @@ A candidate may name another order; `hpo.compress.order` says which make sense.
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -30,6 +30,7 @@ from hpo.compress.plan import HealPlan, PartPlan, Plan, TrainPlan
 from hpo.compress.preparation import Preparation
 from hpo.compress.profile import Array, ModelProfile
 from hpo.compress.recipe import Knobs
+from hpo.healing_curve import HealingCurve
 from hpo.models.dense import DenseModel
 from hpo.models.text import Corpus
 from hpo.space import Value
@@ -232,6 +233,8 @@ class Healed:
     """Whether it started from the healed factors of another trial."""
     shared: str = ""
     """Key of the healing run, where one run serves several trials."""
+    curve: HealingCurve | None = field(default=None, compare=False)
+    """How it went, for people to look at; of a shared run that of the run."""
 
     @property
     def kept_after(self) -> bool:
@@ -246,6 +249,8 @@ class Checked:
     """Steps taken so far, from 1."""
     loss: float
     """Nats per token of the calibration text held out, as in `Healed`; infinite where the model is broken."""
+    curve: HealingCurve | None = field(default=None, compare=False)
+    """How it went so far."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:

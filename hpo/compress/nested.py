@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -23,6 +23,7 @@ from hpo import registry
 from hpo.compress import surgery
 from hpo.compress.architecture import break_even_rank
 from hpo.compress.composed_plan import Composed
+from hpo.compress.curve_recorder import CurveRecorder
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layer_plan import LayerPlan, LowRank
 from hpo.compress.layers import LowRankLinear
@@ -36,6 +37,7 @@ from hpo.compress.training import Course, Trained, batches, train
 from hpo.compress.treatment import balance, check_finite, factor_parameters, loss_or_infinity, put_back, texts
 from hpo.compress.warm import healed_directory
 from hpo.errors import Unsupported
+from hpo.healing_curve import HealingCurve
 from hpo.measure.quality import mean_nll
 from hpo.models.cache import build_once
 
@@ -168,7 +170,8 @@ class SharedRun:
         saved = [factor.detach().clone() for factor in factors]
         _slice_into(model, load_file(directory / _FACTORS))
         after = loss_or_infinity(model, held_out) if record["is_sound"] else math.inf
-        healed = Healed(before, after, record["steps"], shared=self.key)
+        curve = _shared_curve(record, before, after)
+        healed = Healed(before, after, record["steps"], shared=self.key, curve=curve)
         if not healed.kept_after:
             put_back(factors, saved)
         return healed
@@ -178,17 +181,23 @@ class SharedRun:
         model = surgery.shared_copy(materials.dense)
         for change in self.largest.changes:
             registry.load("method", change.method)().apply(model, change.plan, materials)
-        trained = self._trained(model.eval())
+        recorder = CurveRecorder(self.knobs.loss, self.knobs.steps)
+        trained = self._trained(model.eval(), recorder)
         factors = {
             f"{name}.{side}": getattr(layer, side).detach().cpu().contiguous()
             for name, layer in _low_rank_layers(model).items()
             for side in ("left", "right")
         }
         save_file(factors, directory / _FACTORS)
-        record = {"steps": trained.steps, "is_sound": trained.is_sound, "plan": self.plan.key}
+        record = {
+            "steps": trained.steps,
+            "is_sound": trained.is_sound,
+            "plan": self.plan.key,
+            "curve": recorder.curve.to_mapping(),
+        }
         (directory / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
-    def _trained(self, model: nn.Module) -> Trained:
+    def _trained(self, model: nn.Module, recorder: CurveRecorder) -> Trained:
         """Train the factors of a model at the largest ranks, in place."""
         knobs, seed = self.knobs, int(self.key.removeprefix("nested-"), 16)
         layers = _low_rank_layers(model)
@@ -218,10 +227,21 @@ class SharedRun:
                 seed=seed,
                 check=check,
                 before_step=lambda step: use(drawn[step]),
+                record=recorder.step,
             )
         )
         _replaced(model, layers)
         return trained
+
+
+def _shared_curve(record: Mapping[str, Any], before: float, after: float) -> HealingCurve | None:
+    """Return how the shared run's training went, with a trial's own loss before and after it; None of a run
+    that was kept by a version that did not write it down."""
+    if "curve" not in record:
+        return None
+    ends = [(0, before), (int(record["steps"]), after)]
+    own = tuple((step, loss) for step, loss in ends if math.isfinite(loss))
+    return replace(HealingCurve.from_mapping(record["curve"]), checked=own)
 
 
 class Prefix(nn.Module):

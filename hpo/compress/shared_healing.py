@@ -4,6 +4,7 @@ Kept by content, ``<cache>/healings/<model and text>/<plan up to its healing>``,
 that was used longest ago first, when all of them together take more than `MOST_GIB`.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from hpo.compress.method import Healed
 from hpo.errors import UsageError
+from hpo.healing_curve import HealingCurve
 from hpo.models.cache import MANIFEST, build_once, cache_dir, faults
 
 MOST_GIB = "HPO_HEALINGS_GIB"
@@ -59,7 +61,9 @@ class SharedHealing:
         with suppress(OSError):  # removed meanwhile: what was read is whole all the same
             os.utime(self.directory / MANIFEST)
         before, after, steps = (metadata[name] for name in ("before", "after", "steps"))
-        return Healed(float(before), float(after), int(steps), shared=self.healed_as)
+        told = json.loads(metadata.get("curve", "null"))
+        curve = None if told is None else HealingCurve.from_mapping(told)
+        return Healed(float(before), float(after), int(steps), shared=self.healed_as, curve=curve)
 
     def keep(self, model: nn.Module, dense: nn.Module, names: Collection[str], outcome: Healed) -> None:
         """Keep what a healing has made of a model, as far as it is not the dense model's.
@@ -73,6 +77,8 @@ class SharedHealing:
         # Cloned, since layers may share a tensor and a file holds each by itself.
         own = {name: tensor.detach().cpu().clone() for name, tensor in _own(state, dense).items()}
         metadata = {"before": repr(outcome.before), "after": repr(outcome.after), "steps": str(outcome.steps)}
+        if outcome.curve is not None:
+            metadata["curve"] = json.dumps(outcome.curve.to_mapping())
 
         def fill(directory: Path) -> None:
             save_file(own, directory / _FILE, metadata)

@@ -34,6 +34,10 @@ def _nothing(_step: int) -> None:
     pass
 
 
+def _unheard(_loss: float) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Course:
     """What is trained, on what, and for how long."""
@@ -50,6 +54,8 @@ class Course:
     before_step: Callable[[int], None] = _nothing
     after_step: Callable[[int], None] = _nothing
     """Called with the step, from 0; gradients (of AdamW) stand in ``parameter.grad``."""
+    record: Callable[[float], None] = _unheard
+    """Called with the loss of each step that was taken, which is known by then."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,10 @@ def _step(course: Course, optimiser: "_Optimiser", step: int) -> bool:
     course.before_step(step)
     ids_BT, targets = next(course.batches)
     rate = course.knobs.learning_rate * rate_share(course.knobs.schedule, course.steps, step)
-    if not math.isfinite(optimiser.step(lambda: course.loss(ids_BT, targets), rate)):
+    loss = optimiser.step(lambda: course.loss(ids_BT, targets), rate)
+    if not math.isfinite(loss):
         return False
+    course.record(loss)
     course.after_step(step)
     return True
 

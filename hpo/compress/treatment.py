@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.compress.basis_sharing import balance_shared
+from hpo.compress.curve_recorder import CurveRecorder
 from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layers import Compressed, LowRankLinear, MpoLinear
 from hpo.compress.losses import loss_of
@@ -94,24 +95,33 @@ def _treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> He
     before = mean_nll(model, held_out)
     saved = [factor.detach().clone() for factor in factors]
     treatment = begin(patient, seed)
-    run = _teaching(patient, treatment, knobs, text, held_out, seed)
+    recorder = CurveRecorder(knobs.loss, knobs.steps)
+    recorder.mark(before)
+    run = _teaching(patient, treatment, knobs, text, held_out, seed, recorder)
     try:
-        steps, is_sound = yield from _pausing(run, knobs, model, held_out)
+        steps, is_sound = yield from _pausing(run, knobs, model, held_out, recorder)
     except GeneratorExit:
         _take_back(treatment, factors, saved)
         raise
-    healed = Healed(before, _finished(treatment, model, held_out) if is_sound else math.inf, steps)
+    after = _finished(treatment, model, held_out) if is_sound else math.inf
+    if not knobs.patience:  # with it, this is not the loss after the last step but that of the best check
+        recorder.mark(after)
+    healed = Healed(before, after, steps, curve=recorder.curve)
     if not healed.kept_after:
         _take_back(treatment, factors, saved)
     return healed
 
 
-def _pausing(run: _Run, knobs: HealKnobs, model: nn.Module, held_out: Corpus) -> _PausingRun:
+def _pausing(
+    run: _Run, knobs: HealKnobs, model: nn.Module, held_out: Corpus, recorder: CurveRecorder
+) -> _PausingRun:
     """Let a run pause, unless it is a short one as a whole."""
 
     def look() -> Checked:
         with _undisturbed(model):
-            return Checked(SHORT_STEPS, loss_or_infinity(model, held_out))
+            loss = loss_or_infinity(model, held_out)
+        recorder.mark(loss)
+        return Checked(SHORT_STEPS, loss, recorder.curve)
 
     if knobs.steps <= SHORT_STEPS:
         return run_out(run)
@@ -144,9 +154,21 @@ def _finished(treatment: Treatment, model: nn.Module, held_out: Corpus) -> float
 
 
 def _teaching(
-    patient: Patient, treatment: Treatment, knobs: HealKnobs, text: Corpus, held_out: Corpus, seed: int
+    patient: Patient,
+    treatment: Treatment,
+    knobs: HealKnobs,
+    text: Corpus,
+    held_out: Corpus,
+    seed: int,
+    recorder: CurveRecorder,
 ) -> _Run:
     """Train each part in its turn, yielding after each step."""
+
+    def check() -> float:
+        found = loss_or_infinity(patient.model, held_out)
+        recorder.check(found)
+        return found
+
     phases = [parameters for parameters in treatment.phases() if parameters]
     loss = _with_penalty(loss_of(patient.model, patient.materials.dense, knobs), treatment)
     device = next(patient.model.parameters()).device
@@ -159,8 +181,9 @@ def _teaching(
             knobs=knobs,
             steps=knobs.steps * (turn + 1) // len(phases) - knobs.steps * turn // len(phases),
             seed=seed + turn,
-            check=lambda: loss_or_infinity(patient.model, held_out),
+            check=check,
             after_step=treatment.after_step,
+            record=recorder.step,
         )
         trained = yield from training(course)
         steps += trained.steps

@@ -9,9 +9,10 @@ import platform
 import time
 import uuid
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.compress.planner import plan_of
+from hpo.errors import HpoError
 from hpo.measure.quiet import QuietNode
 from hpo.problem import Problem
 from hpo.run.asking import Asker
@@ -25,13 +26,14 @@ from hpo.run.phases import Phases
 from hpo.run.runner import Report, Runner
 from hpo.run.stock import Stock
 from hpo.run.turn import Turn
+from hpo.run.wishes import Wishes, plan_of_wish
 from hpo.search.botorch_import import importing_botorch
 from hpo.search.refining import promotion
 from hpo.search.warm_start import WarmStart
 from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.store.store import Store
-from hpo.store.values import EventKind, Lease, Request, StudyState
+from hpo.store.values import EventKind, Lease, Request, StudyState, Wish
 from hpo.study import Study
 from hpo.trial import Cause, LayerRecord, StageTime, Trial, TrialState
 
@@ -54,6 +56,11 @@ _BANK_H = 1 / 120
 def owner_name() -> str:
     """Return who holds a lease: machine, process, and a random part so that no two are alike."""
     return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def _curve(result: StageResult) -> dict[str, Any]:
+    """Return what an event keeps of how a healing went; nothing of a stage that heals nothing."""
+    return {} if result.curve is None else {"curve": result.curve.to_mapping()}
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class Coordinator:
         self._stock = Stock(asker, apart=runner.concurrent, turn=turn)
         self._screening: Screening | None = None
         self._machine = QuietNode()
+        self._wishes = Wishes(store, study.name)
         self._skills: tuple[Skill, ...] = ()
         self._queue: list[Trial] = []
         self._held: list[Report] = []
@@ -167,6 +175,23 @@ class Coordinator:
             asked = self._store.requested(self._study.name)
             if asked is Request.CANCEL or self._request is Request.NONE:
                 self._request = asked
+            for wish in self._wishes.new():
+                self._answer(wish)
+
+    def _answer(self, wish: Wish) -> None:
+        """Put the trial that a person asked for first in the queue, or say why not."""
+        answer: dict[str, Any] = {"wish": wish.id}
+        try:
+            candidate, plan = plan_of_wish(self._problem, self._ledger.trials, wish)
+            if self._budget_left() == 0:
+                raise HpoError("the budget of trials is used")
+        except HpoError as error:
+            answer["refused"] = str(error)
+        else:
+            trial = self._ledger.add(candidate, wish.origin, plan, self._layers(candidate))
+            self._queue.insert(0, trial)
+            answer["trial"] = trial.number
+        self._store.note(self._lease, EventKind.ANSWERED, time.time(), payload=answer)
 
     def _hours(self) -> float:
         """Return for how long this run has been going on."""
@@ -273,9 +298,10 @@ class Coordinator:
             self._ledger.save(trial.failed(cause, message, time.time()), EventKind.FAILED)
         elif result.following and (why := self._hopeless_trial(trial, result)):
             self._runner.release(job)
-            self._ledger.save(trial.stopped(why, time.time()), EventKind.STOPPED, {"after": stage.stage})
+            payload = {"after": stage.stage, **_curve(result)}
+            self._ledger.save(trial.stopped(why, time.time()), EventKind.STOPPED, payload)
         elif result.following:
-            self._ledger.save(trial, EventKind.STAGE_DONE, asdict(stage))
+            self._ledger.save(trial, EventKind.STAGE_DONE, {**asdict(stage), **_curve(result)})
             self._submit(job, result.following)
         else:
             self._runner.release(job)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from hpo.healing_curve import HealingCurve
 from hpo.space import Candidate
 from hpo.trial import Cause, Measurement, Note
 
@@ -59,6 +60,8 @@ class StageResult:
     failure: Failure | None = None
     joules: float | None = None
     """Energy counted over the stage; None where there is no counter for this worker alone."""
+    curve: HealingCurve | None = None
+    """How the healing has gone so far, from its first step on; None of a stage that heals nothing."""
 
     def to_mapping(self) -> dict[str, Any]:
         failure = self.failure
@@ -70,11 +73,12 @@ class StageResult:
             "notes": dict(self.notes),
             "failure": None if failure is None else [str(failure.cause), failure.message],
             "joules": self.joules,
+            "curve": None if self.curve is None else self.curve.to_mapping(),
         }
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        failure = mapping["failure"]
+        failure, curve = mapping["failure"], mapping["curve"]
         return cls(
             stage=mapping["stage"],
             seconds=mapping["seconds"],
@@ -83,4 +87,5 @@ class StageResult:
             notes=dict(mapping["notes"]),
             failure=None if failure is None else Failure(Cause(failure[0]), failure[1]),
             joules=mapping["joules"],
+            curve=None if curve is None else HealingCurve.from_mapping(curve),
         )

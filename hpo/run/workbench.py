@@ -233,9 +233,11 @@ class Workbench:
             checked = next(self._healing)
         except StopIteration as end:
             self._healing = None
-            return StageResult(stage, 0.0, following="measure", notes=_told(end.value, job.parent))
+            healed: Healed = end.value
+            told = _told(healed, job.parent)
+            return StageResult(stage, 0.0, following="measure", notes=told, curve=healed.curve)
         notes = {HEAL_NLL_SHORT: checked.loss} if math.isfinite(checked.loss) else {}
-        return StageResult(stage, 0.0, following="heal_on", notes=notes)
+        return StageResult(stage, 0.0, following="heal_on", notes=notes, curve=checked.curve)
 
     def _measure(self, job: Job) -> StageResult:
         found = self._probe(job, timed=False)

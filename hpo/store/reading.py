@@ -5,10 +5,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from hpo.errors import NotFound, did_you_mean
+from hpo.healing_curve import HealingCurve
 from hpo.store.rows import (
     FRONT_COLUMNS,
     MEASUREMENT_COLUMNS,
@@ -21,7 +23,7 @@ from hpo.store.rows import (
 )
 from hpo.store.schema import EVENT, FRONT, MEASUREMENT, PLAN, STUDY, TRIAL
 from hpo.store.spending import Work
-from hpo.store.values import Event, EventKind, Front, Request, StudyRecord, StudyState, StudySummary
+from hpo.store.values import Event, EventKind, Front, Request, StudyRecord, StudyState
 from hpo.study import Study
 from hpo.trial import LayerRecord, Measurement, StageTime, Trial
 
@@ -65,61 +67,6 @@ def requested(connection: Connection, name: str) -> Request:
     if found is None:
         raise no_such_study(connection, name)
     return Request(found)
-
-
-def studies(connection: Connection) -> tuple[StudySummary, ...]:
-    """Answer with three queries, however many studies and trials there are; oldest study first."""
-    states, causes = _counts(connection)
-    fronts = _last_fronts(connection)
-    rows = connection.execute(select(STUDY).order_by(STUDY.c.created_at, STUDY.c.id))
-    return tuple(_summary(row, states[row.id], causes[row.id], fronts.get(row.id)) for row in rows)
-
-
-def _summary(
-    row: AnyRow, states: dict[str, int], causes: dict[str, int], front: Front | None
-) -> StudySummary:
-    # The stored document as it is: validating it would cost more than everything else here.
-    document = json.loads(row.document)
-    return StudySummary(
-        name=row.name,
-        question=document["question"],
-        state=StudyState(row.state),
-        counts=states,
-        causes=causes,
-        budget_trials=document["budget"]["trials"],
-        hypervolume=front.hypervolume if front else None,
-        front_size=len(front.members) if front else 0,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
-
-
-_Counts = defaultdict[int, dict[str, int]]
-
-
-def _counts(connection: Connection) -> tuple[_Counts, _Counts]:
-    """Return, by study, how many trials are in each state, and how many failed of each cause."""
-    states: _Counts = defaultdict(dict)
-    causes: _Counts = defaultdict(dict)
-    columns = (TRIAL.c.study_id, TRIAL.c.state, TRIAL.c.cause)
-    for study_id, state, cause, count in connection.execute(
-        select(*columns, func.count()).group_by(*columns)
-    ):
-        states[study_id][state] = states[study_id].get(state, 0) + count
-        if cause is not None:
-            causes[study_id][cause] = count
-    return states, causes
-
-
-def _last_fronts(connection: Connection) -> dict[int, Front]:
-    last = (
-        select(FRONT.c.study_id, func.max(FRONT.c.revision).label("revision"))
-        .group_by(FRONT.c.study_id)
-        .subquery()
-    )
-    same = and_(FRONT.c.study_id == last.c.study_id, FRONT.c.revision == last.c.revision)
-    rows = connection.execute(select(FRONT.c.study_id, *FRONT_COLUMNS).join(last, same))
-    return {row[0]: front_from(row[1:]) for row in rows}
 
 
 def trials(connection: Connection, name: str) -> tuple[Trial, ...]:
@@ -265,3 +212,24 @@ def lost_work(connection: Connection, name: str) -> Work:
         elif "seconds" in payload:
             work += Work.lost(payload["seconds"])
     return work
+
+
+def trial_events(connection: Connection, name: str, number: int) -> tuple[Event, ...]:
+    key = study_id(connection, name)
+    of_trial = and_(EVENT.c.study_id == key, EVENT.c.trial == number)
+    rows = connection.execute(select(*_EVENT).where(of_trial).order_by(EVENT.c.id)).all()
+    if not rows and connection.scalar(_attempt(key, number)) is None:
+        raise no_such_trial(connection, key, name, number)
+    return tuple(map(event_from, rows))
+
+
+def _attempt(study_id: int, number: int) -> Select[tuple[int]]:
+    return select(TRIAL.c.attempt).where(TRIAL.c.study_id == study_id, TRIAL.c.number == number)
+
+
+def healing_curve(connection: Connection, name: str, number: int) -> HealingCurve | None:
+    """Return the last curve among the events of a trial's latest attempt: each holds all before it."""
+    events = trial_events(connection, name, number)
+    latest: Any = connection.scalar(_attempt(study_id(connection, name), number))
+    told = [e.payload["curve"] for e in events if e.attempt == latest and e.payload.get("curve")]
+    return HealingCurve.from_mapping(told[-1]) if told else None

@@ -153,5 +153,10 @@ def gpus_of(device: str, gpus_per_worker: float) -> float:
 
 def spent_of(record: StudyRecord, trials: Sequence[Trial], lost: Work) -> Spent:
     """Return what a stored study has spent; `lost` is the work on attempts that its trials do not show."""
+    return spent_by(record, len(trials), Work.of_trials(trials) + lost)
+
+
+def spent_by(record: StudyRecord, trials: int, work: Work) -> Spent:
+    """Return what a stored study has spent on so many trials by all of its work."""
     gpus = gpus_of(record.environment.get("device", ""), record.study.run.gpus_per_worker)
-    return Spent(len(trials), record.hours, Work.of_trials(trials) + lost, gpus)
+    return Spent(trials, record.hours, work, gpus)

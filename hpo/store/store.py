@@ -13,12 +13,24 @@ from typing import Any, Self
 from sqlalchemy.engine import URL
 
 from hpo.errors import NotFound
+from hpo.healing_curve import HealingCurve
 from hpo.skill import Skill
-from hpo.store import leases, migrations, reading, writing
+from hpo.space import Candidate
+from hpo.store import leases, listing, migrations, reading, wishes, writing
 from hpo.store.database import Database
 from hpo.store.spending import Work
 from hpo.store.url import display, file_of, parse, refuse_network_file_system
-from hpo.store.values import Event, EventKind, Front, Lease, Request, StudyRecord, StudyState, StudySummary
+from hpo.store.values import (
+    Event,
+    EventKind,
+    Front,
+    Lease,
+    Request,
+    StudyRecord,
+    StudyState,
+    StudySummary,
+    Wish,
+)
 from hpo.study import Study
 from hpo.trial import LayerRecord, Trial
 
@@ -94,8 +106,8 @@ class Store:
         return self._database.read(lambda c: reading.study(c, name))
 
     def studies(self) -> tuple[StudySummary, ...]:
-        """Return a summary of each study, oldest first; three queries whatever their number."""
-        return self._database.read(reading.studies)
+        """Return a summary of each study, oldest first; five queries whatever their number."""
+        return self._database.read(listing.studies)
 
     def requested(self, name: str) -> Request:
         """Return what was last asked of the coordinator; cheap enough to poll."""
@@ -144,6 +156,15 @@ class Store:
         """Return the lease on the study, expired or not; None where it was never taken or given back."""
         return self._database.read(lambda c: leases.holder(c, name))
 
+    def trial_events(self, name: str, number: int) -> tuple[Event, ...]:
+        """Return what has happened to a trial, oldest first, over all its attempts."""
+        return self._database.read(lambda c: reading.trial_events(c, name, number))
+
+    def healing_curve(self, name: str, number: int) -> HealingCurve | None:
+        """Return how the healing of a trial's latest attempt has gone; None where it has not healed, or was
+        run by a version that did not keep it."""
+        return self._database.read(lambda c: reading.healing_curve(c, name, number))
+
     # Writing without a lease
 
     def create_study(self, study: Study, environment: Mapping[str, str], at: float) -> None:
@@ -157,6 +178,18 @@ class Store:
     def request(self, name: str, request: Request, at: float) -> None:
         """Ask something of whoever runs the study; `Request.NONE` takes it back."""
         self._database.write(lambda c: writing.request(c, name, request, at))
+
+    def wish(self, name: str, candidate: Candidate, origin: str, at: float) -> None:
+        """Ask for a trial; whoever runs the study adds it, or says why not, as an event."""
+        self._database.write(lambda c: wishes.wish(c, name, candidate, origin, at))
+
+    def wishes(self, name: str, after: int = 0) -> tuple[tuple[Wish, ...], int]:
+        """Return the wishes after an event, oldest first, and the study's newest event."""
+        return self._database.read(lambda c: wishes.wishes(c, name, after))
+
+    def answered(self, name: str) -> frozenset[int]:
+        """Return the ids of the wishes that were granted or refused."""
+        return self._database.read(lambda c: wishes.answered(c, name))
 
     def delete_study(self, name: str) -> None:
         """Delete a study and everything of it.

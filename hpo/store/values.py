@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from hpo.space import Candidate
 from hpo.study import Study
 
 
@@ -47,6 +48,10 @@ class EventKind(StrEnum):
     STATE = "state"
     AMENDED = "amended"
     MODEL = "model"
+    WISHED = "wished"
+    """A person asked for a trial."""
+    ANSWERED = "answered"
+    """The coordinator granted or refused a wish."""
     NOTE = "note"
 
 
@@ -75,14 +80,29 @@ class StudySummary:
     name: str
     question: str
     state: StudyState
+    message: str
+    """Why it is in this state, where there is something to say."""
     counts: Mapping[str, int]
     """Trial state -> number of trials."""
     causes: Mapping[str, int]
     """Failure cause -> number of trials."""
     budget_trials: int | None
+    budget_hours: float | None
+    """Of coordinator time, as the next."""
+    hours: float
+    objectives: tuple[str, ...]
+    """Names of the metrics, in the study's order."""
+    best: Mapping[str, float]
+    """Objective -> its best value among the members of the last front, in the metric's unit."""
     hypervolume: float | None
     """Of the last front, as a share of the reference box."""
+    course: tuple[tuple[int, float], ...]
+    """Final trials and hypervolume of every n-th front and the last, so that there are some 30 at most."""
     front_size: int
+    workers: int
+    """How many have a trial that is running."""
+    lease_until: float | None
+    """When the lease of its coordinator expires, or did; None where nobody holds it."""
     created_at: float
     updated_at: float
 
@@ -124,3 +144,15 @@ class Lease:
     owner: str
     epoch: int
     expires_at: float
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A trial that a person asked for while the study runs, or before it goes on."""
+
+    id: int
+    """Of its event."""
+    at: float
+    candidate: Candidate
+    origin: str
+    """``retry:12`` for the candidate of trial 12 again, ``given:person`` for one of their own."""

@@ -98,6 +98,24 @@ def test_stop_and_cancel_say_so_when_nothing_runs(launched: Hpo) -> None:
     assert "no coordinator runs it" in launched("cancel", "small").stdout
 
 
+def test_a_candidate_of_ones_own_is_added_when_the_study_goes_on(launched: Hpo) -> None:
+    said = launched("add", "small", "factorise=whitened_svd", "factorise.keep_ratio=0.5", "heal=none").stdout
+    assert "asked for whitened_svd(keep_ratio=0.5)" in said
+    assert "hpo resume small" in said
+    launched("resume", "small", "--trials", "8")
+    shown = json.loads(launched("show", "small", "6", "--json").stdout)
+    assert shown["origin"] == "given:person"
+    assert shown["candidate"]["factorise.keep_ratio"] == 0.5
+
+
+def test_what_cannot_be_added_or_retried_is_refused_with_what_is_allowed(launched: Hpo) -> None:
+    assert "unknown parameter 'factorize'" in launched("add", "small", "factorize=mpo", code=2).stderr
+    assert "parameter=value" in launched("add", "small", "mpo", code=2).stderr
+    assert "trial 0 of study small is completed" in launched("retry", "small", "0", code=2).stderr
+    assert "is not there" in launched("retry", "small", "99", code=2).stderr
+    assert "no trial has failed" in launched("retry", "small").stdout
+
+
 def test_validate_plan_doctor_and_list_work_without_a_store(
     hpo: Hpo, study_file: Path, tmp_path: Path
 ) -> None:

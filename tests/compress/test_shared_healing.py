@@ -80,8 +80,11 @@ def test_a_second_rounding_takes_the_healing_of_the_first(
     shared, third, _ = made(base, asked(sort, **ROUNDED), share=True)
     assert torch.equal(again, whole)
     assert torch.equal(shared, alone)
+    assert first.curve is not None
+    assert [step for step, _ in first.curve.trained] == [1, 2, 3]
     for outcome in (second, third):
         assert outcome.shared == plan.hash
+        assert outcome.curve == first.curve
         assert (outcome.before, outcome.after, outcome.steps) == (first.before, first.after, first.steps)
 
 

@@ -94,6 +94,20 @@ def test_plans_are_stored_with_their_trials(short_reference: Path, store: Store)
         assert (kept == dense) == trial.is_dense
 
 
+def test_healing_curves_are_stored_with_the_trials_that_healed(short_reference: Path, store: Store) -> None:
+    space = {**SPACE, "heal": {"type": "choice", "choices": ["fine_tune"]}}
+    launch(store, study(8, space=space), SILENT)
+    healed = [trial for trial in store.trials("small") if "heal_steps" in trial.notes]
+    assert healed
+    for trial in healed:
+        curve = store.healing_curve("small", trial.number)
+        assert curve is not None
+        assert curve.steps == trial.notes["heal_steps"] == len(curve.trained)
+        ends = [curve.checked[0][1], curve.checked[-1][1]]
+        assert ends == pytest.approx([trial.notes[f"heal_nll_{when}"] for when in ("before", "after")], 1e-5)
+    assert store.healing_curve("small", 0) is None, "the dense model is not healed"
+
+
 def test_a_name_that_exists_is_refused_and_the_error_says_how_to_resume(
     short_reference: Path, store: Store
 ) -> None:

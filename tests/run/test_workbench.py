@@ -11,6 +11,7 @@ from hpo.compress.applying import heal_seed
 from hpo.compress.pausing import SHORT_STEPS
 from hpo.compress.planner import plan_of
 from hpo.errors import HpoError, NonFinite, Unsupported
+from hpo.healing_curve import HealingCurve
 from hpo.measure.meter import StageMeter
 from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.run.workbench import Workbench
@@ -135,6 +136,8 @@ def test_what_differs_after_the_healing_alone_is_healed_once(
         result = made.run(job, "heal")
         assert result.failure is None
         found.append(result.notes)
+        assert result.curve is not None, "the second shows the curve of the healing that it shares"
+        assert [step for step, _ in result.curve.trained] == [1, 2]
     assert "heal_shared_run" not in found[0]
     assert found[1]["heal_shared_run"] == plan_of(made.profile, Candidate.of(whole)).hash
     assert found[1]["heal_nll_after"] == found[0]["heal_nll_after"]
@@ -146,17 +149,24 @@ def test_a_long_healing_pauses_to_be_looked_at_and_goes_on(short_reference: Path
     heal: dict[str, Value] = {"heal": "fine_tune", "heal.steps": SHORT_STEPS + 3, "heal.learning_rate": 1e-3}
     job = Job(1, 1, Candidate.of({**JOB.candidate.values, **heal}), "")
     seen: dict[str, Note] = {}
+    curves: dict[str, HealingCurve] = {}
     stage, stages = FIRST_STAGE, []
     while stage:
         result = bench.run(job, stage)
         assert result.failure is None
         seen |= result.notes
+        if result.curve is not None:
+            curves[stage] = result.curve
+        assert StageResult.from_mapping(result.to_mapping()) == result
         stages.append(stage)
         stage = result.following
     assert stages == ["compress", "screen", "heal", "heal_on", "measure", "time"]
     assert seen["heal_steps"] == SHORT_STEPS + 3
     assert float(seen["screen_kl"]) > 0
     assert 0 < float(seen["heal_nll_short"]) < float(seen["heal_nll_before"])
+    assert list(curves) == ["heal", "heal_on"]
+    assert [curve.steps for curve in curves.values()] == [SHORT_STEPS, SHORT_STEPS + 3]
+    assert [step for step, _ in curves["heal_on"].checked] == [0, SHORT_STEPS, SHORT_STEPS + 3]
 
 
 def test_a_healing_that_is_given_up_leaves_the_bench_sound(bench: Workbench) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpo.errors import NotFound, StoreError
+from hpo.healing_curve import HealingCurve
 from hpo.space import Candidate, Value
 from hpo.store.store import Store
 from hpo.store.values import EventKind
@@ -281,3 +282,38 @@ def test_events_are_in_order_and_can_be_read_in_parts(store: Store) -> None:
     assert store.events("quick", after=events[1].id) == events[2:]
     assert store.events("quick", after=events[0].id, limit=2) == events[1:3]
     assert store.events("quick", after=last.id) == ()
+
+
+def test_the_events_of_a_trial_are_those_of_all_its_attempts_and_no_other_trials(store: Store) -> None:
+    lease = begun(store)
+    for number in (0, 1):
+        store.add_trial(lease, waiting(number), layers(), NOW)
+        store.save_trial(lease, running(number), EventKind.STARTED, NOW + 1)
+    store.save_trial(lease, running(0).requeued(), EventKind.REQUEUED, NOW + 2, {"why": "gone"})
+    found = store.trial_events("quick", 0)
+    assert [e.kind for e in found] == [EventKind.ASKED, EventKind.STARTED, EventKind.REQUEUED]
+    assert [e.attempt for e in found] == [1, 1, 2]
+    assert found[-1].payload == {"why": "gone"}
+    for read in (store.trial_events, store.healing_curve):
+        with pytest.raises(NotFound, match="has no trial 2"):
+            read("quick", 2)
+        with pytest.raises(NotFound, match="no study 'other'"):
+            read("other", 0)
+
+
+def test_the_healing_curve_is_the_last_one_of_the_latest_attempt(store: Store) -> None:
+    short = HealingCurve("cross_entropy", ((1, 3.0),), ((0, 4.0), (1, 3.5)))
+    whole = HealingCurve("cross_entropy", ((1, 3.0), (2, 2.5)), ((0, 4.0), (1, 3.5), (2, 3.25)))
+    lease = begun(store)
+    store.add_trial(lease, waiting(), layers(), NOW)
+    store.save_trial(lease, running(), EventKind.STARTED, NOW + 1)
+    assert store.healing_curve("quick", 0) is None
+    for seen, curve in (("heal", short), ("heal_on", whole)):
+        payload = {"stage": seen, "seconds": 1.0, "joules": None, "curve": curve.to_mapping()}
+        store.save_trial(lease, running(), EventKind.STAGE_DONE, NOW + 2, payload)
+        assert store.healing_curve("quick", 0) == curve
+    payload = {"stage": "measure", "seconds": 1.0, "joules": None}
+    store.save_trial(lease, running(), EventKind.STAGE_DONE, NOW + 3, payload)
+    assert store.healing_curve("quick", 0) == whole
+    store.save_trial(lease, running().requeued(), EventKind.REQUEUED, NOW + 4)
+    assert store.healing_curve("quick", 0) is None, "the next attempt has not healed"
