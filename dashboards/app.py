@@ -1,4 +1,4 @@
-"""The dashboard: a shell with an explicit router, three pages behind it, and the door before all of it."""
+"""The dashboard: a shell with an explicit router, the pages behind it, and the door before all of it."""
 
 import logging
 from pathlib import Path
@@ -7,22 +7,64 @@ import flask
 from dash import Dash, Input, Output, State, dcc, html, set_props
 from dash.development.base_component import Component
 
-from dashboards import elements, studies_page, study_page, trial_page
-from dashboards.routes import StudiesRoute, StudyRoute, TrialRoute, route
+from dashboards import (
+    actions,
+    compare_page,
+    elements,
+    front_page,
+    search_page,
+    studies_page,
+    trial_page,
+    workers_page,
+)
+from dashboards.data import register_data
+from dashboards.routes import (
+    CompareRoute,
+    Route,
+    SearchRoute,
+    StudiesRoute,
+    StudyRoute,
+    TrialRoute,
+    WorkersRoute,
+    route,
+)
 from dashboards.security import Access, Door, content_policy
 from dashboards.source import StudySource
 from hpo.errors import HpoError
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<title>{%title%}</title>
+{%favicon%}
+{%css%}
+</head>
+<body>
+{%app_entry%}
+<footer>
+{%config%}
+{%scripts%}
+{%renderer%}
+</footer>
+</body>
+</html>
+"""
+"""Dash's own page does not say in which language it is; readers aloud want to know."""
 
 ASSETS = Path(__file__).parent / "assets"
 _LOG = logging.getLogger(__name__)
 
 
-def create_app(storage: str | None, access: Access) -> Dash:
+def create_app(
+    storage: str | None, access: Access, allow_actions: bool = False, source: StudySource | None = None
+) -> Dash:
     """Return the dashboard of a study store; its WSGI application is ``app.server``.
 
-    The store is opened when a page is asked for, so it may come into being later.
+    The store is opened when a page is asked for, so it may come into being later. It is opened read-only;
+    with `allow_actions`, for writing as well, as long as an action takes. `source` may have read it already.
     """
-    source = StudySource(storage)
+    source = source or StudySource(storage)
     app = Dash(
         "dashboards",
         # Dash takes a Flask application here; its annotation does not know.
@@ -41,10 +83,14 @@ def create_app(storage: str | None, access: Access) -> Dash:
             {"name": "color-scheme", "content": "light dark"},
         ],
     )
+    app.index_string = _INDEX
     app.layout = _shell()
-    _register_router(app, source)
-    for page in (studies_page, study_page, trial_page):
+    register_data(app.server, source)
+    _register_router(app, source, allow_actions)
+    for page in (studies_page, front_page, search_page, workers_page, trial_page, compare_page):
         page.register(app, source)
+    if allow_actions:
+        actions.register(app, storage)
     policy = content_policy(app.csp_hashes())
     # Before Flask and Dash, so that no route of theirs can be forgotten.
     app.server.wsgi_app = Door(app.server.wsgi_app, access, policy)
@@ -58,6 +104,8 @@ def _shell() -> html.Div:
             html.Header([dcc.Link("compression-hpo", href="/", className="home")]),
             html.Div(id="fault"),
             html.Main(id="page"),
+            # Plotly's script is most of what a page waits for: it comes while the page is being made.
+            html.Div(elements.graph("early", {"data": [], "layout": {}}), hidden=True),
         ]
     )
 
@@ -73,25 +121,39 @@ def _show_fault(error: Exception) -> None:
     set_props("fault", {"children": said})
 
 
-def _register_router(app: Dash, source: StudySource) -> None:
+def _register_router(app: Dash, source: StudySource, allow_actions: bool) -> None:
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def show(path: str | None, search: str | None) -> Component:
-        return page_at(source, path, search)
+        return page_at(source, path, search, allow_actions)
 
 
-def page_at(source: StudySource, path: str | None, search: str | None) -> Component:
+def page_at(
+    source: StudySource, path: str | None, search: str | None, allow_actions: bool = False
+) -> Component:
     """Return the page at an address; one that says what is wrong and what to do if it cannot be had."""
     try:
-        match route(path):
-            case StudiesRoute():
-                return studies_page.layout(source)
-            case StudyRoute(name):
-                return study_page.layout(source, name, search)
-            case TrialRoute(name, number):
-                return trial_page.layout(source, name, number)
-        return _lost(elements.notice("There is no page at this address.", kind="error"))
+        found = _page(source, route(path), search, allow_actions)
     except HpoError as error:
         return _lost(elements.alert(error))
+    return found or _lost(elements.notice("There is no page at this address.", kind="error"))
+
+
+def _page(source: StudySource, at: Route | None, search: str | None, allow_actions: bool) -> Component | None:
+    page: Component | None = None
+    match at:
+        case StudiesRoute():
+            page = studies_page.layout(source)
+        case StudyRoute(name):
+            page = front_page.layout(source, name, search, allow_actions)
+        case SearchRoute(name):
+            page = search_page.layout(source, name, search)
+        case WorkersRoute(name):
+            page = workers_page.layout(source, name, search)
+        case TrialRoute(name, number):
+            page = trial_page.layout(source, name, number, allow_actions)
+        case CompareRoute():
+            page = compare_page.layout(source, search)
+    return page
 
 
 def _lost(what: Component) -> html.Div:

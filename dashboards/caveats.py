@@ -1,27 +1,44 @@
 """What must be said beside the figures of a study, so that nobody trusts them for more than they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dashboards.front import anchor_name
 from hpo.format import count_text, words
 from hpo.metric import Source
 from hpo.problem import dense_trial, on_front
-from hpo.trial import Measurement, Objective, Trial, TrialState
+from hpo.trial import Objective, Trial, TrialState
 
 
-def caveats(objectives: Sequence[Objective], trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Return one sentence for each thing that limits what the figures say; none is good news."""
+def caveats(
+    objectives: Sequence[Objective], trials: Sequence[Trial], front: Sequence[Trial] | None = None
+) -> tuple[str, ...]:
+    """Return one sentence for each thing that limits what the figures say; none is good news.
+
+    `front` is the front of the trials, where it is known already.
+    """
     completed = [t for t in trials if t.state is TrialState.COMPLETED]
     if not completed:
         return ()
-    front = [t for t, kept in zip(trials, on_front(objectives, trials), strict=True) if kept]
+    if front is None:
+        front = [t for t, kept in zip(trials, on_front(objectives, trials), strict=True) if kept]
+    modelled, devices = _told(completed)
     return (
         *_without_dense(trials),
-        *_modelled(objectives, completed),
-        *_devices(objectives, completed),
+        *_modelled(objectives, modelled),
+        *_devices(objectives, devices),
         *_noisy(objectives, front),
         *_unbeaten(front),
     )
+
+
+def _told(trials: Sequence[Trial]) -> tuple[set[str], dict[str, set[str]]]:
+    """Return the metrics that are modelled somewhere, and metric -> devices it was measured on."""
+    kinds = {(m.metric, m.source, m.device) for trial in trials for m in trial.measurements}
+    devices: dict[str, set[str]] = {}
+    for name, _, device in kinds:
+        if device:
+            devices.setdefault(name, set()).add(device)
+    return {name for name, source, _ in kinds if source is Source.MODELLED}, devices
 
 
 def _without_dense(trials: Sequence[Trial]) -> Iterator[str]:
@@ -32,22 +49,21 @@ def _without_dense(trials: Sequence[Trial]) -> Iterator[str]:
         )
 
 
-def _modelled(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Iterator[str]:
+def _modelled(objectives: Sequence[Objective], modelled: Collection[str]) -> Iterator[str]:
     for o in objectives:
-        if any(m.source is Source.MODELLED for m in _all(o, trials)):
+        if o.metric in modelled:
             yield (
                 f"{words(o.metric).capitalize()} is modelled, not measured: it follows from published "
                 "constants. It ranks candidates; it does not predict what a meter would read."
             )
 
 
-def _devices(objectives: Sequence[Objective], trials: Sequence[Trial]) -> Iterator[str]:
+def _devices(objectives: Sequence[Objective], devices: Mapping[str, Collection[str]]) -> Iterator[str]:
     for o in objectives:
-        devices = sorted({m.device for m in _all(o, trials) if m.device})
-        if len(devices) > 1:
+        if len(found := sorted(devices.get(o.metric, ()))) > 1:
             yield (
-                f"{words(o.metric).capitalize()} was measured on {len(devices)} devices "
-                f"({', '.join(devices)}); their figures do not belong in one front."
+                f"{words(o.metric).capitalize()} was measured on {len(found)} devices "
+                f"({', '.join(found)}); their figures do not belong in one front."
             )
 
 
@@ -69,7 +85,3 @@ def _unbeaten(front: Sequence[Trial]) -> Iterator[str]:
                 f"The anchor {anchor_name(trial)} (trial {trial.number}) is on the front: no searched "
                 "trial is at least as good in every objective."
             )
-
-
-def _all(objective: Objective, trials: Sequence[Trial]) -> list[Measurement]:
-    return [m for t in trials if (m := t.measurement(objective.metric)) is not None]

@@ -20,6 +20,9 @@ def dashboard(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Permit a --host that others can reach, over plain HTTP.")
     ] = False,
+    allow_actions: Annotated[
+        bool, typer.Option("--allow-actions", help="Permit to stop, cancel, retry and add trials.")
+    ] = False,
 ) -> None:
     """Watch the studies of a store in the browser: live, read-only, nothing leaves the machine.
 
@@ -29,22 +32,29 @@ def dashboard(
     """
     from dashboards.serve import serve
 
-    serve(storage, host, port, allow_remote=allow_remote, announce=typer.echo)
+    serve(storage, host, port, allow_remote=allow_remote, allow_actions=allow_actions, announce=typer.echo)
 
 
 def report(
     name: Annotated[str, typer.Argument(help="Name of the study.")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file to write.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file to write the trials to, one row a trial: .csv, .json or .parquet. May be repeated."
+        ),
+    ] = None,
     storage: Storage = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
-    """Write what is known of a study to one HTML file that opens anywhere, also offline.
+    """Write what is known of a study to one HTML file that opens anywhere; its trials to a table.
 
-    Example: hpo report quickstart --out quickstart.html
+    Example: hpo report quickstart --out quickstart.html --data quickstart.csv
     """
-    from dashboards.report import write_report
+    from dashboards.report import write_files
     from hpo.store.store import Store
 
     with Store.open(storage, read_only=True) as store:
-        write_report(store, name, out, force=force)
-    typer.echo(f"wrote {out}")
+        write_files(store, name, out, data or [], force=force)
+    for path in [*([out] if out else []), *(data or [])]:
+        typer.echo(f"wrote {path}")

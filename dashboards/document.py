@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -21,9 +22,16 @@ _STYLE = Path(__file__).parent / "assets" / "dashboard.css"
 
 _DRAW = """
 const drawn = JSON.parse(document.getElementById("figures").textContent);
-for (const [id, figure] of Object.entries(drawn.figures)) {
-  Plotly.newPlot(id, figure.data, figure.layout, drawn.config);
-}
+const draw = (place) => {
+  const figure = drawn.figures[place.id];
+  if (!figure || place.classList.contains("js-plotly-plot")) return;
+  Plotly.newPlot(place, figure.data, figure.layout, drawn.config);
+};
+const folded = "details:not([open])";
+for (const place of document.querySelectorAll(".figure")) if (!place.closest(folded)) draw(place);
+document.addEventListener("toggle", (event) => {
+  for (const place of event.target.querySelectorAll(".figure")) if (!place.closest(folded)) draw(place);
+}, true);
 """
 
 _PAGE = Markup("""<!doctype html>
@@ -47,6 +55,14 @@ _PAGE = Markup("""<!doctype html>
 </body>
 </html>
 """)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a page, and the figures that are drawn in it, by name."""
+
+    markup: tuple[Markup, ...] = ()
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
 
 
 def html_page(title: str, body: Iterable[Markup], figures: Mapping[str, go.Figure]) -> str:
@@ -106,12 +122,23 @@ def pairs(values: Mapping[str, str], kind: str) -> Markup:
     return Markup("<dl class='{}'>{}</dl>").format(kind, Markup().join(items))
 
 
+def folding(title: str, *children: Markup, is_open: bool = False) -> Markup:
+    """Return parts of a page behind their title, which opens them; figures are drawn when they are seen."""
+    opening = Markup("<details open>") if is_open else Markup("<details>")
+    return Markup("{}<summary>{}</summary>\n{}</details>").format(opening, title, Markup("\n").join(children))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     """Return a table of texts that scrolls sideways where the screen is narrow."""
     body = Markup("\n").join(_row("td", row) for row in rows)
     return Markup(
         "<div class='scroll' tabindex='0'><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>"
-    ).format(_row("th", head), body)
+    ).format(_head(head), body)
+
+
+def _head(texts: Sequence[str]) -> Markup:
+    cells = Markup().join(Markup("<th scope='col'>{}</th>").format(text) for text in texts)
+    return Markup("<tr>{}</tr>").format(cells)
 
 
 def _row(cell: str, texts: Sequence[str]) -> Markup:
@@ -123,6 +150,8 @@ def bullets(texts: Iterable[str], kind: str) -> Markup:
     return Markup("<ul class='{}'>{}</ul>").format(kind, items)
 
 
-def figure_place(name: str) -> Markup:
-    """Return where the figure of this name is drawn."""
-    return Markup("<div id='{}' class='figure'></div>").format(name)
+def figure_place(name: str, label: str, *, is_wide: bool = False) -> Markup:
+    """Return where the figure of this name is drawn; `label` says what it shows. A wide one scrolls sideways
+    where the screen is narrow."""
+    place = Markup("<div id='{}' class='figure' role='figure' aria-label='{}'></div>").format(name, label)
+    return Markup("<div class='scroll wide-figure' tabindex='0'>{}</div>").format(place) if is_wide else place

@@ -1,6 +1,7 @@
 """The pieces that pages are made of. Whatever text they are given is shown as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import plotly.graph_objects as go
@@ -9,11 +10,12 @@ from dash.development.base_component import Component
 
 from dashboards.figures import GRAPH_CONFIG
 from hpo.errors import HpoError
+from hpo.format import time_text
 
 Children = Component | str | Sequence[Component | str]
 
 
-def graph(name: str, figure: go.Figure) -> dcc.Graph:
+def graph(name: str, figure: go.Figure | dict[str, Any]) -> dcc.Graph:
     """Return a figure on a page; `name` is its id."""
     config: Any = dict(GRAPH_CONFIG)
     return dcc.Graph(id=name, figure=figure, config=config, className="figure")
@@ -51,6 +53,15 @@ def facts(pairs: Mapping[str, str]) -> html.Dl:
 
 def _pair(label: str, value: str, kind: str) -> html.Div:
     return html.Div([html.Dt(label), html.Dd(value)], className=kind)
+
+
+def moment(at: float | None) -> html.Time | str:
+    """Return a time, in seconds since the epoch, that is shown in its reader's zone; a dash if None."""
+    if at is None:
+        return "–"
+    return html.Time(
+        time_text(at), dateTime=datetime.fromtimestamp(at, tz=UTC).isoformat(), className="moment"
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Children]]) -> html.Div:

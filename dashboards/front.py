@@ -11,7 +11,7 @@ from dashboards.axis import Axis, axis_of
 from dashboards.hover import hover_text
 from hpo.metric import Source, metric
 from hpo.pareto import Array, Mask, knee, nondominated
-from hpo.problem import bounds, losses, on_front, within_limits
+from hpo.problem import bounds, losses, on_front
 from hpo.trial import Objective, Trial, TrialState
 
 Point = tuple[float, float]
@@ -63,10 +63,15 @@ class FrontView:
         return tuple(mark for mark in self.marks if mark.standing is Standing.FRONT)
 
 
-def front_view(objectives: Sequence[Objective], trials: Sequence[Trial], x: str, y: str) -> FrontView:
+def front_view(
+    objectives: Sequence[Objective], trials: Sequence[Trial], x: str, y: str, most: int | None = None
+) -> FrontView:
     """Return the front of a study's `objectives` as seen in the metrics `x` and `y`.
 
     The two may be any metrics that were measured; the front is always that of the objectives.
+
+    Args:
+        most: marks to return beside the front and the anchors; None for all.
 
     Raises:
         UsageError: x or y is no metric.
@@ -74,29 +79,39 @@ def front_view(objectives: Sequence[Objective], trials: Sequence[Trial], x: str,
     x_objective, y_objective = _objective(objectives, x), _objective(objectives, y)
     drawn = [t for t in trials if _is_drawn(t, x, y)]
     standings = standing_of(objectives, trials)
-    marks = tuple(_mark(t, standings[t.number], objectives, x, y) for t in drawn)
+    marked = drawn if most is None else _thinned(drawn, standings, most)
+    marks = tuple(_mark(t, standings[t.number], objectives, x, y) for t in marked)
     return FrontView(
         x=_axis(x_objective, trials, drawn),
         y=_axis(y_objective, trials, drawn),
         marks=marks,
-        stairs=_stairs(objectives, (x_objective, y_objective), trials, drawn),
-        knee=knee_of(objectives, trials),
+        stairs=_stairs((x_objective, y_objective), drawn, standings),
+        knee=_knee(objectives, [t for t in trials if standings.get(t.number) is Standing.FRONT]),
         objectives=len(objectives),
         hidden=_hidden(trials, x, y),
     )
 
 
+def _thinned(drawn: Sequence[Trial], standings: Mapping[int, Standing], most: int) -> list[Trial]:
+    """Return the front, the anchors, and at most so many of the others, evenly taken."""
+    chief = {t.number for t in drawn if standings[t.number] is Standing.FRONT or anchor_name(t)}
+    rest = [t.number for t in drawn if t.number not in chief]
+    step = max(1, -(-len(rest) // most)) if most else len(rest) + 1
+    shown = chief | set(rest[::step] if most else ())
+    return [t for t in drawn if t.number in shown]
+
+
 def standing_of(objectives: Sequence[Objective], trials: Sequence[Trial]) -> dict[int, Standing]:
     """Return how each completed trial stands, by number."""
-    losses_NM = losses(objectives, trials)
+    completed = [trial for trial in trials if trial.state is TrialState.COMPLETED]
+    losses_NM = losses(objectives, completed)
     beyond: Mask = np.any(losses_NM > bounds(objectives, trials), axis=1)
     incomplete: Mask = np.any(np.isnan(losses_NM), axis=1)
-    front = on_front(objectives, trials)
-    standings = {}
-    for i, trial in enumerate(trials):
-        if trial.state is TrialState.COMPLETED:
-            standings[trial.number] = _standing(bool(front[i]), bool(beyond[i]), bool(incomplete[i]))
-    return standings
+    inside = np.flatnonzero(~beyond & ~incomplete)
+    front = np.zeros(len(completed), dtype=bool)
+    front[inside[nondominated(losses_NM[inside])]] = True
+    columns = zip(completed, front.tolist(), beyond.tolist(), incomplete.tolist(), strict=True)
+    return {trial.number: _standing(on, out, lacks) for trial, on, out, lacks in columns}
 
 
 def _standing(front: bool, beyond: bool, incomplete: bool) -> Standing:
@@ -109,10 +124,13 @@ def _standing(front: bool, beyond: bool, incomplete: bool) -> Standing:
 
 def knee_of(objectives: Sequence[Objective], trials: Sequence[Trial]) -> int | None:
     """Return the number of the knee of the front, None where it has less than three members."""
-    members = np.flatnonzero(on_front(objectives, trials))
-    if len(members) < 3:
-        return None
-    return trials[int(members[knee(losses(objectives, trials)[members])])].number
+    return _knee(
+        objectives, [t for t, kept in zip(trials, on_front(objectives, trials), strict=True) if kept]
+    )
+
+
+def _knee(objectives: Sequence[Objective], front: Sequence[Trial]) -> int | None:
+    return front[knee(losses(objectives, front))].number if len(front) >= 3 else None
 
 
 def staircase(losses_N2: Array, corner: Point) -> list[Point]:
@@ -180,17 +198,14 @@ def _others(objectives: Sequence[Objective], *names: str) -> list[Objective]:
 
 
 def _stairs(
-    objectives: Sequence[Objective],
-    pair: tuple[Objective, Objective],
-    trials: Sequence[Trial],
-    drawn: Sequence[Trial],
+    pair: tuple[Objective, Objective], drawn: Sequence[Trial], standings: Mapping[int, Standing]
 ) -> tuple[Point, ...]:
     if not drawn:
         return ()
-    kept = {t.number for t, inside in zip(trials, within_limits(objectives, trials), strict=True) if inside}
     losses_N2 = losses(pair, drawn)
     corner = (float(losses_N2[:, 0].max()), float(losses_N2[:, 1].max()))
-    line = staircase(losses_N2[[t.number in kept for t in drawn]], corner)
+    kept = [standings[t.number] in (Standing.FRONT, Standing.DOMINATED) for t in drawn]
+    line = staircase(losses_N2[kept], corner)
     return tuple((pair[0].loss(x), pair[1].loss(y)) for x, y in line)
 
 

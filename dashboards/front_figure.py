@@ -29,6 +29,8 @@ _SHAPES = {
 }
 _SIZES = {Standing.FRONT: 11, Standing.DOMINATED: 8, Standing.BEYOND_LIMIT: 8, Standing.INCOMPLETE: 9}
 _HEIGHT = 520
+_BARS = 100
+"""Marks up to which their spreads are drawn; of more, pointing at one tells."""
 
 
 def draw_front(view: FrontView) -> go.Figure:
@@ -114,6 +116,8 @@ def _symbol(mark: Mark) -> str:
 
 
 def _errors(axis: Axis, spreads: Iterable[float], marks: Sequence[Mark]) -> dict[str, object]:
+    if len(marks) > _BARS:
+        return {"visible": False}
     array = _shown(axis, spreads)
     colour = _COLOURS[marks[0].standing] if not marks[0].anchor else palette.GREY
     return {

@@ -5,6 +5,8 @@ drawn once and the page may turn dark afterwards. Text and grid lines take their
 """
 
 BLUE = "#0072B2"
+SKY = "#56B4E9"
+"""In the place of blue on a dark page, where blue is dim."""
 VERMILLION = "#D55E00"
 GREEN = "#009E73"
 PURPLE = "#CC79A7"

@@ -35,7 +35,46 @@ class TrialRoute:
         return f"{StudyRoute(self.name).path}/trial/{self.number}"
 
 
-Route = StudiesRoute | StudyRoute | TrialRoute
+@dataclass(frozen=True)
+class SearchRoute:
+    """How the search of a study goes."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{StudyRoute(self.name).path}/search"
+
+
+@dataclass(frozen=True)
+class WorkersRoute:
+    """Who runs what for a study."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{StudyRoute(self.name).path}/workers"
+
+
+@dataclass(frozen=True)
+class CompareRoute:
+    """Studies side by side; which ones stands in the query, ``?study=A&study=B``."""
+
+    path: str = "/compare"
+
+    @staticmethod
+    def of(names: Sequence[str]) -> str:
+        """Return the address at which these studies are compared."""
+        return f"/compare?{urlencode([('study', name) for name in names])}"
+
+    @staticmethod
+    def names(search: str | None) -> tuple[str, ...]:
+        """Return the studies that the query part of an address names, each once."""
+        return tuple(dict.fromkeys(parse_qs((search or "").lstrip("?")).get("study", [])))
+
+
+Route = StudiesRoute | StudyRoute | TrialRoute | SearchRoute | WorkersRoute | CompareRoute
 
 
 def route(path: str | None) -> Route | None:
@@ -44,11 +83,37 @@ def route(path: str | None) -> Route | None:
     match parts:
         case []:
             return StudiesRoute()
-        case ["study", name]:
+        case ["compare"]:
+            return CompareRoute()
+        case ["study", name, *rest]:
+            return _of_study(name, rest)
+    return None
+
+
+def _of_study(name: str, rest: Sequence[str]) -> Route | None:
+    match rest:
+        case []:
             return StudyRoute(name)
-        case ["study", name, "trial", number] if number.isascii() and number.isdigit():
+        case ["search"]:
+            return SearchRoute(name)
+        case ["workers"]:
+            return WorkersRoute(name)
+        case ["trial", number] if number.isascii() and number.isdigit():
             return TrialRoute(name, int(number))
     return None
+
+
+@dataclass(frozen=True)
+class DataRoute:
+    """Where the browser gets what is no page: the trials of a study, or a file of them."""
+
+    name: str
+    what: str
+    """``trials``, or ``download.`` and a kind of file."""
+
+    @property
+    def path(self) -> str:
+        return f"/data/{quote(self.name, safe='')}/{self.what}"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 CALLBACKS = "/_dash-update-component"
-"""The one path that takes POST; its callbacks read, and there is none that writes."""
+"""The one path that takes POST. Its callbacks read, unless actions are allowed (`dashboards.actions`)."""
 
 _TOKEN_BYTES = 32
 _SHORTEST_TOKEN = 16

@@ -1,17 +1,21 @@
 """Serves the dashboard with waitress: to this machine alone unless told otherwise."""
 
+import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
 import waitress
 
+from dashboards import front_page
 from dashboards.app import create_app
 from dashboards.security import Access, is_loopback
-from hpo.errors import UsageError
+from dashboards.source import StudySource
+from hpo.errors import HpoError, UsageError
 
-_THREADS = 4
+_THREADS = 8
 _HELD_IN_MEMORY = 16 << 20
 """Bytes of an answer before waitress writes it to a temporary file; plotly.js has 5 MB."""
 _LARGEST_BODY = 1 << 20
@@ -33,6 +37,7 @@ def serve(
     token: str | None = None,
     *,
     allow_remote: bool = False,
+    allow_actions: bool = False,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve the dashboard of a store until interrupted; its address with the token is announced once.
@@ -41,11 +46,18 @@ def serve(
         UsageError: `host` can be reached from other machines and `allow_remote` is not set, it cannot
             be bound, or the token is too short.
     """
-    server, address = make_server(storage, host, port, token, allow_remote=allow_remote)
+    server, address = make_server(
+        storage, host, port, token, allow_remote=allow_remote, allow_actions=allow_actions
+    )
     # A browser asks for many files at once; that some wait their turn is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     announce(f"Dashboard: {address}")
-    announce("Whoever has this address can read every study of the store. Ctrl-C stops it.")
+    can = (
+        "read every study of the store, stop it and add trials"
+        if allow_actions
+        else "read every study of the store"
+    )
+    announce(f"Whoever has this address can {can}. Ctrl-C stops it.")
     if not is_loopback(host):
         announce("It is plain HTTP: whoever listens on the way can have it too.")
     try:
@@ -55,7 +67,13 @@ def serve(
 
 
 def make_server(
-    storage: str | None, host: str, port: int, token: str | None = None, *, allow_remote: bool = False
+    storage: str | None,
+    host: str,
+    port: int,
+    token: str | None = None,
+    *,
+    allow_remote: bool = False,
+    allow_actions: bool = False,
 ) -> tuple[Server, str]:
     """Return a server that is bound but does not answer yet, and the address to open.
 
@@ -70,7 +88,9 @@ def make_server(
     listener = _bound(host, port)
     try:
         access = Access.to(host, listener.getsockname()[1], token)
-        app = create_app(storage, access)
+        source = StudySource(storage)
+        app = create_app(storage, access, allow_actions, source)
+        threading.Thread(target=_read_ahead, args=(source,), name="reading ahead", daemon=True).start()
     except BaseException:
         listener.close()
         raise
@@ -83,6 +103,13 @@ def make_server(
         ident=None,
     )
     return server, _address(host, listener, access)
+
+
+def _read_ahead(source: StudySource) -> None:
+    """Read the study that changed last and make its page once, so that the first reader need not wait."""
+    with contextlib.suppress(HpoError):  # a page will say it
+        if studies := source.store().studies():
+            front_page.layout(source, max(studies, key=lambda study: study.updated_at).name, None)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -1,13 +1,20 @@
 """Where the pages get their studies from: a store, opened when first needed, and only ever read."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any, TypeVar
 
 from hpo.skill import Skill
-from hpo.store.spending import Spent, Work, spent_of
+from hpo.store.spending import Spent, Work, spent_by, spent_of
 from hpo.store.store import Store
-from hpo.store.values import StudyRecord
+from hpo.store.values import Front, StudyRecord
 from hpo.trial import LayerRecord, Trial
+
+Kept = TypeVar("Kept")
+
+_KEPT = 64
+"""Figures and the like that are kept for the next reader."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Snapshot:
     """Of the study's budget, lost attempts included."""
     skills: tuple[Skill, ...] = ()
     """How good the search's model was when it was last judged."""
+    front: Front | None = None
+    """The front as the coordinator last stored it."""
 
     @property
     def revision(self) -> str:
@@ -39,9 +48,32 @@ def read(store: Store, name: str) -> Snapshot:
     """
     trials, newest = store.trials_since(name, 0)
     record = store.study(name)
-    return Snapshot(
-        record, trials, newest, spent_of(record, trials, store.lost_work(name)), store.skills(name)
-    )
+    spent = spent_of(record, trials, store.lost_work(name))
+    return Snapshot(record, trials, newest, spent, store.skills(name), store.front(name))
+
+
+@dataclass
+class _Watched:
+    """A study as far as it has been read; a look at it costs what has changed since the last one."""
+
+    created_at: float
+    trials: dict[int, Trial] = field(default_factory=dict)
+    changed: dict[int, int] = field(default_factory=dict)
+    """Number -> the newest event that was known when the trial was last read."""
+    ordered: tuple[Trial, ...] = ()
+    newest: int = 0
+    work: Work = field(default_factory=Work)
+
+    def update(self, store: Store, name: str) -> None:
+        changed, self.newest = store.trials_since(name, self.newest)
+        for trial in changed:
+            if before := self.trials.get(trial.number):
+                self.work -= Work.of(before.stages)
+            self.work += Work.of(trial.stages)
+            self.trials[trial.number] = trial
+            self.changed[trial.number] = self.newest
+        if changed:
+            self.ordered = tuple(self.trials[number] for number in sorted(self.trials))
 
 
 class StudySource:
@@ -53,8 +85,10 @@ class StudySource:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._opened: Store | None = None
-        self._seen: dict[str, Snapshot] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._kept: dict[tuple[str, ...], tuple[str, Any]] = {}
         self._lock = Lock()
+        self._reading = Lock()
 
     def store(self) -> Store:
         """Return the store, opened read-only.
@@ -75,18 +109,37 @@ class StudySource:
             NotFound: there is no such study.
             StoreError: the store cannot be read.
         """
+        return self.changes(name, 0)[0]
+
+    def changes(self, name: str, since: int) -> tuple[Snapshot, list[Trial]]:
+        """Return a study as it stands, and its trials that have changed after the event `since`.
+
+        Raises what `snapshot` does.
+        """
         store = self.store()
-        record = store.study(name)
-        before = self._seen.get(name)
-        if before is None or before.record.created_at != record.created_at:
-            before = Snapshot(record, (), 0, spent_of(record, (), Work()))
-        changed, newest = store.trials_since(name, before.newest)
-        trials = {t.number: t for t in (*before.trials, *changed)}
-        ordered = tuple(trials[number] for number in sorted(trials))
-        spent = spent_of(record, ordered, store.lost_work(name))
-        now = Snapshot(record, ordered, newest, spent, store.skills(name))
-        self._seen[name] = now
-        return now
+        with self._reading:  # whoever comes second has the answer at once
+            record = store.study(name)
+            seen = self._watched.get(name)
+            if seen is None or seen.created_at != record.created_at:
+                seen = self._watched[name] = _Watched(record.created_at)
+            seen.update(store, name)
+            spent = spent_by(record, len(seen.trials), seen.work + store.lost_work(name))
+            skills, front = store.skills(name), store.front(name)
+            now = Snapshot(record, seen.ordered, seen.newest, spent, skills, front)
+            news = [trial for trial in seen.ordered if seen.changed[trial.number] > since]
+        return now, news
+
+    def kept(self, now: Snapshot, what: tuple[str, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what `make` returns, made once for each revision of a study; `what` names it."""
+        key = (now.record.study.name, *what)
+        revision, found = self._kept.get(key, ("", None))
+        if revision != now.revision:
+            found = make()
+            self._kept[key] = (now.revision, found)
+            while len(self._kept) > _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        kept: Kept = found
+        return kept
 
     def close(self) -> None:
         """Close the store; it is opened again when asked for."""

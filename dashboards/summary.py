@@ -9,7 +9,7 @@ from dashboards.hypervolume import hypervolume_curve
 from dashboards.source import Snapshot
 from hpo.format import count_text, duration_text, percent_text, words
 from hpo.skill import Skill
-from hpo.trial import Trial
+from hpo.trial import Trial, TrialState
 
 MODEL_HEAD = ("objective", "trials judged", "error", "inside its 90 % interval")
 MODEL_HINT = (
@@ -22,18 +22,34 @@ KNEE = "The knee is the member of the front nearest to its ideal point, all obje
 
 def glance(now: Snapshot) -> dict[str, str]:
     """Return label -> figure of what one wants to know first."""
-    objectives = now.record.study.objectives
-    curve = hypervolume_curve(objectives, now.trials)
-    front = [s for s in standing_of(objectives, now.trials).values() if s is Standing.FRONT]
-    counts = Counter(str(t.state) for t in now.trials)
+    size, share = _front(now)
+    counts = Counter(t.state for t in now.trials)
     return {
-        "on the front": count_text(len(front), "trial"),
-        "hypervolume": "not known yet" if curve is None else percent_text(curve.last),
-        "running": str(counts["running"]),
-        "failed": str(counts["failed"]),
+        "on the front": count_text(size, "trial"),
+        "hypervolume": "not known yet" if share is None else percent_text(share),
+        "running": str(counts[TrialState.RUNNING]),
+        "failed": str(counts[TrialState.FAILED]),
         "worker time": duration_text(now.spent.work.seconds),
         "coordinator time": duration_text(3600 * now.record.hours),
     }
+
+
+def _front(now: Snapshot) -> tuple[int, float | None]:
+    """Return the size of the front and its share of the box: as the coordinator keeps them, else computed."""
+    if now.front is not None:
+        return len(now.front.members), now.front.hypervolume
+    objectives = now.record.study.objectives
+    curve = hypervolume_curve(objectives, now.trials)
+    size = sum(s is Standing.FRONT for s in standing_of(objectives, now.trials).values())
+    return size, None if curve is None else curve.last
+
+
+def front_trials(now: Snapshot) -> list[Trial] | None:
+    """Return the members of the front as the coordinator keeps it; None where it has stored none."""
+    if now.front is None:
+        return None
+    members = set(now.front.members)
+    return [trial for trial in now.trials if trial.number in members]
 
 
 def progress(now: Snapshot) -> tuple[float, float, str]:

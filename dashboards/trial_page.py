@@ -1,26 +1,26 @@
 """The page of a trial: what was tried, what became of it, and how to take it away."""
 
-import shlex
 from collections.abc import Sequence
 
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dashboards import elements
-from dashboards.front import Standing, knee_of, standing_of
-from dashboards.plan_bars import draw_plan, plan_bars
+from dashboards import elements, trial_parts, trial_story
+from dashboards.actions import trial_actions
+from dashboards.plan_bars import Of, draw_plan
 from dashboards.routes import StudyRoute
 from dashboards.source import Snapshot, StudySource
-from dashboards.trial_rows import measurement_text, state_text
+from dashboards.trial_details import TrialDetails, read_details, read_plan
+from dashboards.trial_parts import export_command
 from hpo.errors import HpoError, NotFound
-from hpo.format import duration_text, note_text, number_text, percent_text, time_text, value_text, words
-from hpo.problem import dense_trial
-from hpo.trial import LayerRecord, Trial, TrialState
+from hpo.trial import Trial
+
+__all__ = ["export_command", "layout", "register"]
 
 _EVERY_MS = 2000
 
 
-def layout(source: StudySource, name: str, number: int) -> html.Div:
+def layout(source: StudySource, name: str, number: int, allow_actions: bool = False) -> html.Div:
     """Return the page as it stands.
 
     Raises:
@@ -28,14 +28,19 @@ def layout(source: StudySource, name: str, number: int) -> html.Div:
     """
     now = source.snapshot(name)
     trial = _trial(now, number)
+    standing = trial_parts.place(now, trial)
+    details = read_details(source.store(), now.record.study, now.trials, number)
     return html.Div(
         [
             dcc.Store(id="trial-asked", data={"name": name, "number": number}),
-            dcc.Store(id="trial-seen", data=_seen(now, trial)),
+            dcc.Store(id="trial-seen", data=_seen(now, trial, standing)),
             dcc.Interval(id="trial-tick", interval=_EVERY_MS),
             elements.crumbs(("Studies", "/"), (name, StudyRoute(name).path), (f"trial {number}", "")),
             html.Div(id="trial-notice"),
-            html.Div(body(now, trial, source.plan(name, number)), id="trial-body"),
+            html.Div(above(now, trial, standing), id="trial-body"),
+            *(trial_actions(trial) if allow_actions else []),
+            trial_parts.plan(trial, details.plan),  # it never changes, and keeps how it is looked at
+            html.Div(below(now, trial, details), id="trial-below"),
         ]
     )
 
@@ -49,135 +54,72 @@ def _trial(now: Snapshot, number: int) -> Trial:
     raise NotFound(f"study {now.record.study.name!r} has no trial {number}", hint)
 
 
-def _seen(now: Snapshot, trial: Trial) -> str:
-    """Return what changes whenever the page would."""
-    standing = standing_of(now.record.study.objectives, now.trials).get(trial.number, "")
+def _seen(now: Snapshot, trial: Trial, standing: Sequence[str]) -> str:
+    """Return the study's revision and, after a bar, what changes whenever the page would."""
     known = len(trial.stages), len(trial.measurements), len(trial.notes)
-    return f"{trial.attempt} {trial.state} {standing} {known}"
+    return f"{now.revision}|{trial.attempt} {trial.state} {' '.join(standing)} {known}"
 
 
-def body(now: Snapshot, trial: Trial, layers: Sequence[LayerRecord]) -> list[Component]:
-    """Return everything of the page that can change."""
-    parts: list[Component] = [_title(now, trial)]
-    if trial.state is TrialState.FAILED:
-        parts.append(elements.notice(f"It {state_text(trial)}.", trial.message, kind="error"))
-    elif trial.message:
-        parts.append(elements.notice(f"It was {trial.state}: {trial.message}"))
-    if figures := _glance(now, trial):
+def above(now: Snapshot, trial: Trial, standing: Sequence[str]) -> list[Component]:
+    """Return what stands above the plan and can change: how the trial stands, and its numbers."""
+    parts: list[Component] = [trial_parts.title(now, trial, standing), *trial_parts.state(trial)]
+    if figures := trial_parts.glance(now, trial):
         parts.append(elements.tiles(figures))
-    parts.append(elements.section("Recipe", _recipe(trial)))
-    parts.append(_export(now, trial))
-    if trial.measurements:
-        parts.append(elements.section("Measurements", _measurements(now, trial)))
-    parts += [_plan(trial, layers), elements.section("Course", *_course(trial))]
-    return parts
+    parts += [trial_parts.recipe(trial), trial_parts.export(now, trial)]
+    return [*parts, trial_parts.measurements(now, trial)]
 
 
-def _title(now: Snapshot, trial: Trial) -> html.Div:
-    objectives = now.record.study.objectives
-    standing = standing_of(objectives, now.trials).get(trial.number)
-    badges = [elements.badge(trial.state)]
-    if standing is not None:
-        badges.append(elements.badge("on the front" if standing is Standing.FRONT else standing))
-    if knee_of(objectives, now.trials) == trial.number:
-        badges.append(elements.badge("knee"))
-    return html.Div([html.H1(f"Trial {trial.number}"), *badges], className="title")
-
-
-def _glance(now: Snapshot, trial: Trial) -> dict[str, str]:
-    measured = [m for o in now.record.study.objectives if (m := trial.measurement(o.metric)) is not None]
-    return {words(m.metric): value_text(m.value, m.unit) for m in measured}
-
-
-def _recipe(trial: Trial) -> Component:
-    if trial.is_dense:
-        return html.P("Nothing is done: this is the dense model, which all others are compared with.")
-    return elements.facts(
-        {
-            name: number_text(value) if isinstance(value, float) else str(value)
-            for name, value in trial.candidate.items
-        }
-    )
-
-
-def _export(now: Snapshot, trial: Trial) -> html.Section:
-    title = "Take it away"
-    if trial.state is not TrialState.COMPLETED:
-        return elements.section(title, html.P("Only a completed trial can be exported.", className="hint"))
-    command = export_command(now.record.study.name, trial.number)
-    copy = dcc.Clipboard(target_id="export-command", title="copy the command", className="copy")
-    line = html.Div([html.Pre(command, id="export-command", className="command"), copy], className="copyable")
-    return elements.section(title, line, hint="Writes the compressed model and its card to a new directory.")
-
-
-def export_command(name: str, number: int) -> str:
-    """Return the command that writes a trial's model to a directory, ready for a shell."""
-    return f"hpo export {shlex.quote(name)} {number} --out {shlex.quote(f'{name}-{number}')}"
-
-
-def _measurements(now: Snapshot, trial: Trial) -> html.Div:
-    dense = dense_trial(now.trials)
-    rows = []
-    for m in trial.measurements:
-        base = dense.value(m.metric) if dense else None
-        ratio = f"{number_text(m.value / base, 3)} ×" if base else "–"
-        repeats = str(m.repeats) if m.device else "–"
-        rows.append(
-            (words(m.metric), measurement_text(m), ratio, repeats, str(m.source), m.device or "–", m.note)
-        )
-    return elements.table(("metric", "value", "of dense", "repeats", "source", "device", "how"), rows)
-
-
-def _plan(trial: Trial, layers: Sequence[LayerRecord]) -> html.Section:
-    title = "What is kept of each layer"
-    if not layers:
-        why = "All of it." if trial.is_dense else "Nothing is known of its plan."
-        return elements.section(title, html.P(why, className="hint"))
-    bars = plan_bars(layers)
-    return elements.section(
-        title,
-        elements.graph("plan-graph", draw_plan(bars)),
-        hint=f"{percent_text(bars.share)} of the parameters of these layers.",
-    )
-
-
-def _course(trial: Trial) -> list[Component]:
-    stages = [(stage.stage, duration_text(stage.seconds)) for stage in trial.stages]
-    parts: list[Component] = []
-    if stages:
-        rows = [*stages, ("all", duration_text(trial.seconds))]
-        parts.append(elements.table(("stage", "worker time"), rows))
-    pairs = {
-        "asked by": trial.origin,
-        "attempt": str(trial.attempt),
-        "worker": trial.worker or "–",
-        "asked at": time_text(trial.created_at),
-        "started at": time_text(trial.started_at),
-        "finished at": time_text(trial.finished_at),
-        "plan": trial.plan_hash or "–",
-    }
-    return [*parts, elements.facts(pairs | {words(k): note_text(v) for k, v in trial.notes.items()})]
+def below(now: Snapshot, trial: Trial, details: TrialDetails) -> list[Component]:
+    """Return what stands below the plan: how it came about, and what is like it."""
+    return [
+        *trial_story.healing(trial, details.curve),
+        trial_story.stages(trial),
+        trial_story.course(trial, details.events),
+        trial_story.lineage(now, trial),
+        trial_story.nearest(now, trial),
+    ]
 
 
 def register(app: Dash, source: StudySource) -> None:
-    """Keep the page up to date."""
+    """Keep the page up to date, and let its plan be looked at in two ways."""
 
     @app.callback(
         Output("trial-notice", "children"),
         Output("trial-body", "children"),
+        Output("trial-below", "children"),
         Output("trial-seen", "data"),
         Input("trial-tick", "n_intervals"),
         State("trial-asked", "data"),
         State("trial-seen", "data"),
         prevent_initial_call=True,
     )
-    def refresh(_tick: int, asked: dict[str, str | int], seen: str) -> tuple[object, object, object]:
+    def refresh(_tick: int, asked: dict[str, str | int], seen: str) -> tuple[object, ...]:
         name, number = str(asked["name"]), int(asked["number"])
         try:
             now = source.snapshot(name)
             trial = _trial(now, number)
-            if _seen(now, trial) == seen:
-                return None, no_update, no_update
-            return None, body(now, trial, source.plan(name, number)), _seen(now, trial)
+            before, _, shown = seen.partition("|")
+            if before == now.revision:
+                return None, no_update, no_update, no_update
+            standing = trial_parts.place(now, trial)
+            current = _seen(now, trial, standing)
+            if current.partition("|")[2] == shown:
+                return None, no_update, no_update, current
+            details = read_details(source.store(), now.record.study, now.trials, number)
+            return None, above(now, trial, standing), below(now, trial, details), current
         except HpoError as error:
-            return elements.alert(error), no_update, no_update
+            return elements.alert(error), no_update, no_update, no_update
+
+    @app.callback(
+        Output("plan-graph", "figure"),
+        Input("plan-of", "value"),
+        State("trial-asked", "data"),
+        prevent_initial_call=True,
+    )
+    def redraw_plan(of: Of, asked: dict[str, str | int]) -> object:
+        try:
+            now = source.snapshot(str(asked["name"]))
+            bars = read_plan(source.store(), now.record.study, now.trials, int(asked["number"]))
+        except HpoError:
+            return no_update  # the next tick says what is wrong
+        return draw_plan(bars, of)

@@ -1,14 +1,11 @@
 """The table of all trials of a study, to sort and filter in the browser."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dash_ag_grid as dag
 
-from dashboards.trial_rows import trial_rows
 from hpo.format import words
 from hpo.study import Study
-from hpo.trial import Trial
 
 _LETTER_PX = 8
 _CELL_PX = 44
@@ -45,11 +42,11 @@ def _numbers(field: str, title: str, letters: int) -> dict[str, Any]:
     }
 
 
-def trial_grid(name: str, study: Study, trials: Sequence[Trial]) -> dag.AgGrid:
-    """Return the table; `name` is its id. A click or the space bar selects a row."""
+def trial_grid(name: str, study: Study) -> dag.AgGrid:
+    """Return the table, which the browser fills; `name` is its id. A click or the space bar selects a row."""
     return dag.AgGrid(
         id=name,
-        rowData=trial_rows(study, trials),
+        rowData=[],
         columnDefs=trial_columns(study),
         defaultColDef={"filter": "agTextColumnFilter", "sortable": True, "resizable": True},
         getRowId="params.data.id",

@@ -1,67 +1,21 @@
 """End to end in Chromium: what a person sees and does, and that the browser has nothing to complain of."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from dashboards.report import write_report
 from hpo.store.store import Store
+from tests.dashboards.browsing import OVERFLOW, PHONE, address, browser, page
 from tests.dashboards.serving import served
 from tests.dashboards.synthetic import START, answers, asked, candidate, completed, write_study, write_trial
 
+__all__ = ["address", "browser", "page"]  # fixtures
+
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE: ViewportSize = {"width": 400, "height": 850}
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 FRONT = "#front-graph .js-plotly-plot"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed (apt install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that must come through its test without an error, and without asking any other host."""
-    complaints: list[str] = []
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if is_abroad(request.url) else None)
-    yield page
-    context.close()
-    assert complaints == []
-
-
-def is_abroad(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "file://", "data:", "blob:", "about:"))
-
-
-@pytest.fixture(scope="module")
-def address(store_url: str) -> Iterator[str]:
-    with served(store_url) as address:
-        yield address
 
 
 def study_at(address: str, study: str = "halfway") -> str:
@@ -83,21 +37,9 @@ def test_from_the_list_of_studies_to_a_trial_and_back(page: Page, address: str) 
     expect(page.locator(FRONT)).to_be_visible()
 
 
-def test_the_axes_can_be_chosen_and_stand_in_the_address(page: Page, address: str) -> None:
-    page.goto(study_at(address))
-    expect(page.locator(f"{FRONT} .g-xtitle")).to_contain_text("prefill latency")
-    page.locator("#axis-x").click()
-    page.locator(".dash-dropdown-option", has_text="energy").click()
-    expect(page.locator(f"{FRONT} .g-xtitle")).to_contain_text("energy [mJ per token] (modelled)")
-    page.wait_for_url("**/study/halfway?x=energy&y=perplexity")
-    page.reload()
-    expect(page.locator(f"{FRONT} .g-xtitle")).to_contain_text("energy")
-    page.go_back()
-    expect(page.locator(f"{FRONT} .g-xtitle")).to_contain_text("prefill latency")
-
-
 def test_a_click_on_a_mark_opens_its_trial(page: Page, address: str) -> None:
     page.goto(study_at(address))
+    expect(page.locator("#front[data-settled]")).to_be_visible()
     knee = page.locator(f"{FRONT} .scatterlayer .trace").last.locator("path.point").first
     knee.scroll_into_view_if_needed()
     box = knee.bounding_box()
@@ -157,15 +99,3 @@ def test_the_colours_follow_the_system(page: Page, address: str) -> None:
     expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 27)")
     page.emulate_media(color_scheme="light")
     expect(page.locator("body")).to_have_css("background-color", "rgb(246, 247, 249)")
-
-
-def test_a_report_opens_from_a_file_without_complaint(page: Page, store_url: str, tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    with Store.open(store_url, read_only=True) as store:
-        write_report(store, "halfway", out)
-    page.set_viewport_size(PHONE)
-    page.goto(out.as_uri())
-    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
-    assert page.locator(".js-plotly-plot").count() == 4
-    assert page.locator("[data-title*='cloud' i], [data-title*='share' i]").count() == 0
-    assert page.evaluate(OVERFLOW) <= 0

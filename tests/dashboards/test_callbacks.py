@@ -53,90 +53,31 @@ def test_the_router_shows_the_page_at_the_address(app: Dash) -> None:
 
 
 def tick(app: Dash, seen: str, name: str = "halfway") -> Any:
-    """Return what a study page is sent that has seen this much."""
-    return post(app, "study-head", "study-tick.n_intervals", study_name__data=name, study_seen__data=seen)
+    """Return what the page of a front is sent that has seen this much."""
+    return post(app, "study-head", "front-tick.n_intervals", front_study__data=name, front_seen__data=seen)
 
 
-def test_a_tick_without_news_leaves_figures_and_table_alone(app: Dash) -> None:
-    seen = tick(app, "")["study-seen"]["data"]
-    assert set(tick(app, seen)) == {"study-notice", "study-head"}
+def test_a_tick_without_news_changes_nothing(app: Dash) -> None:
+    seen = tick(app, "")["front-seen"]["data"]
+    assert set(tick(app, seen)) == {"study-notice"}
 
 
-def test_a_tick_after_a_new_trial_brings_its_row(tmp_path: Path) -> None:
+def test_a_tick_after_a_new_trial_brings_the_head_up_to_date(tmp_path: Path) -> None:
     url = write_study(tmp_path / "hpo.db")
     app = create_app(url, Access(TOKEN, "entrance"))
-    seen = tick(app, "")["study-seen"]["data"]
+    before = tick(app, "")
     with Store.open(url) as store:
         lease = store.acquire("halfway", "test", 600.0, START + 700)
         write_trial(store, lease, completed(asked(30, candidate(0.6), "bayesian"), answers(0.6)))
-    answer = tick(app, seen)
-    assert answer["study-seen"]["data"] != seen
-    assert answer["trial-table"]["rowData"][30]["state"] == "completed"
+    after = tick(app, before["front-seen"]["data"])
+    assert "28 of 40 trials" in json.dumps(before["study-head"])
+    assert "29 of 40 trials" in json.dumps(after["study-head"])
 
 
 def test_a_tick_says_that_the_study_is_gone(app: Dash) -> None:
     answer = tick(app, "", name="gone")
     assert "there is no study 'gone'" in json.dumps(answer["study-notice"])
     assert set(answer) == {"study-notice"}
-
-
-def test_other_axes_give_another_figure(app: Dash) -> None:
-    values = {"study_name__data": "halfway", "axis_x__value": "energy", "axis_y__value": "weight_memory"}
-    figure = post(app, "front-graph.figure", "axis-x.value", **values)["front-graph"]["figure"]
-    assert figure["layout"]["xaxis"]["title"]["text"].startswith("energy [mJ per token] (modelled)")
-    assert figure["layout"]["yaxis"]["title"]["text"].startswith("weight memory [MiB]")
-
-
-def test_twice_the_same_axis_asks_for_another(app: Dash) -> None:
-    values = {"study_name__data": "halfway", "axis_x__value": "energy", "axis_y__value": "energy"}
-    figure = post(app, "front-graph.figure", "axis-x.value", **values)["front-graph"]["figure"]
-    assert "two different metrics" in figure["layout"]["annotations"][0]["text"]
-
-
-def axes(app: Dash, triggered: str, path: str = "/study/halfway", search: str = "") -> Any:
-    return post(
-        app,
-        "study-url.search",
-        triggered,
-        axis_x__value="energy",
-        axis_y__value="perplexity",
-        axis_x__options=[{"value": name} for name in ("perplexity", "energy", "weight_memory")],
-        study_url__pathname=path,
-        study_url__search=search,
-        study_name__data="halfway",
-    )
-
-
-def test_chosen_axes_go_into_the_address(app: Dash) -> None:
-    assert axes(app, "axis-x.value") == {"study-url": {"search": "?x=energy&y=perplexity"}}
-
-
-def test_the_address_sets_the_axes_when_one_goes_back(app: Dash) -> None:
-    answer = axes(app, "study-url.search", search="?x=weight_memory&y=energy")
-    assert answer == {"axis-x": {"value": "weight_memory"}, "axis-y": {"value": "energy"}}
-
-
-def test_the_axes_keep_out_of_the_address_of_another_page(app: Dash) -> None:
-    assert axes(app, "study-url.search", path="/study/halfway/trial/3") == {}
-
-
-@pytest.mark.parametrize(
-    ("triggered", "values"),
-    [
-        ("trial-table.selectedRows", {"trial_table__selectedRows": [{"number": 7}]}),
-        ("front-graph.clickData", {"front_graph__clickData": {"points": [{"customdata": 7}]}}),
-        ("hypervolume-graph.clickData", {"hypervolume_graph__clickData": {"points": [{"customdata": 7}]}}),
-    ],
-)
-def test_a_click_opens_the_trial(app: Dash, triggered: str, values: dict[str, Any]) -> None:
-    answer = post(app, "url.href", triggered, study_name__data="halfway", **values)
-    assert answer == {"url": {"href": "/study/halfway/trial/7"}}
-
-
-def test_a_click_on_a_line_opens_nothing(app: Dash) -> None:
-    line = {"points": [{"x": 1.0, "y": 2.0}]}
-    values = {"study_name__data": "halfway", "front_graph__clickData": line}
-    assert post(app, "url.href", "front-graph.clickData", **values) == {}
 
 
 def test_the_list_of_studies_is_sent_again_only_when_it_changed(app: Dash) -> None:

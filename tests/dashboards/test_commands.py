@@ -46,6 +46,15 @@ def test_report_writes_the_file_it_names(store_url: str, tmp_path: Path) -> None
     assert out.exists()
 
 
+def test_report_writes_the_trials_to_files_named_by_their_endings(store_url: str, tmp_path: Path) -> None:
+    places = [tmp_path / "t.csv", tmp_path / "t.json"]
+    given = ["report", "halfway", "--storage", store_url]
+    done = RUNNER.invoke(cli(), [*given, "--data", str(places[0]), "--data", str(places[1])])
+    assert done.exit_code == 0, done.output
+    assert [f"wrote {place}" in done.output for place in places] == [True, True]
+    assert sorted(tmp_path.iterdir()) == places
+
+
 def test_dashboard_passes_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
 
@@ -60,4 +69,4 @@ def test_dashboard_passes_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_host_is_this_machine_unless_told_otherwise() -> None:
-    assert commands.dashboard.__defaults__ == (None, "127.0.0.1", 8050, False)
+    assert commands.dashboard.__defaults__ == (None, "127.0.0.1", 8050, False, False)

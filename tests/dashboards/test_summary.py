@@ -3,7 +3,6 @@
 import pytest
 
 from dashboards.source import Snapshot
-from dashboards.study_page import model
 from dashboards.summary import model_rows, progress
 from hpo.skill import Skill
 from hpo.store.spending import Spent, Work
@@ -41,8 +40,3 @@ def test_the_model_of_the_search_is_shown_in_figures() -> None:
         ("perplexity", "12", "0.21", "91.7 %"),
         ("prefill latency", "9", "1.30", "50.0 %"),
     ]
-
-
-def test_where_there_is_no_model_the_page_has_no_section_on_it() -> None:
-    assert model(()) == []
-    assert len(model((Skill("perplexity", 12, 0.2, 0.9),))) == 1

@@ -1,5 +1,8 @@
-from dashboards.trial_rows import state_text, trial_rows
+from dataclasses import replace
+
+from dashboards.trial_rows import MEASUREMENT_HEAD, measurement_rows, state_text, trial_rows
 from dashboards.trial_table import trial_columns
+from hpo.space import Candidate
 from hpo.trial import Cause
 from tests.dashboards.synthetic import answers, asked, candidate, completed, measured, study_named, trials
 
@@ -44,3 +47,27 @@ def test_every_column_shows_a_field_of_the_rows() -> None:
         assert column["field"] in row
         if "valueFormatter" in column:
             assert f"{column['field']}_text" in row
+
+
+def test_measurements_are_compared_with_the_dense_models_on_the_same_device_alone() -> None:
+    dense = completed(asked(0, Candidate(), "anchor:dense"), answers(1.0))
+    half = completed(asked(1, candidate(0.5), "sobol"), answers(0.5))
+    rows = {
+        row[0]: dict(zip(MEASUREMENT_HEAD, row, strict=True)) for row in measurement_rows(half, [dense, half])
+    }
+    assert rows["weight memory"] == {
+        "metric": "weight memory",
+        "value": "849.2 KiB",
+        "of dense": "0.5 ×",
+        "repeats": "–",
+        "source": "exact",
+        "device": "–",
+        "how": "–",
+    }
+    assert rows["prefill latency"]["value"] == "3.500 ± 0.080 ms"
+    assert (rows["prefill latency"]["of dense"], rows["prefill latency"]["repeats"]) == ("0.7 ×", "5")
+    assert [row[2] for row in measurement_rows(half, [half])] == ["–"] * 4
+    elsewhere = replace(half, measurements=tuple(replace(m, device="gpu") for m in half.measurements))
+    assert {row[2] for row in measurement_rows(elsewhere, [dense, elsewhere])} == {
+        "dense was on another device"
+    }
