@@ -24,6 +24,7 @@ BENCHMARKS = (
     "surrogate",
     "cli",
     "store",
+    "dashboard",
     "measuring_lock",
     "reference",
     "layer",
