@@ -77,9 +77,3 @@ def _said(trial: Trial, event: Event) -> str:
     after = f" after {duration_text(float(payload['seconds']))} in its stage" if "seconds" in payload else ""
     worker = f"{payload['worker']}: " if payload.get("worker") else ""
     return f"{worker}{payload.get('why', '')}{after}".strip()
-
-
-def has_trouble(events: Sequence[Event]) -> bool:
-    """Whether more happened than that the trial was asked, run and finished."""
-    ends = {EventKind.COMPLETED, EventKind.STOPPED}
-    return any(event.kind not in _ROUTINE | ends for event in events)

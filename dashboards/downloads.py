@@ -27,7 +27,6 @@ PARAMETER = "param."
 
 _FORMULA = re.compile(r"^\s*[=+\-@\t\r\n＝＋－＠]")
 """How a text begins that a spreadsheet might run (OWASP, "CSV Injection")."""
-_OF_MEASUREMENT = ("spread", "unit", "source", "repeats", "device")
 
 
 class Download(NamedTuple):

@@ -49,11 +49,6 @@ _MOST_ROWS = 1000
 """Trials in the table of all."""
 
 
-def write_report(store: Store, name: str, out: Path, *, force: bool = False) -> None:
-    """Write the report of a study to `out`, whole or not at all; as `write_files`."""
-    write_files(store, name, out, force=force)
-
-
 def write_files(
     store: Store, name: str, out: Path | None = None, data: Sequence[Path] = (), *, force: bool = False
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from dashboards.report import write_report
+from dashboards.report import write_files
 from hpo.store.store import Store
 from tests.dashboards.browsing import address, browser, page, path_at
 
@@ -58,7 +58,7 @@ def test_the_report_has_nothing_serious_either(
 ) -> None:
     out = tmp_path / "report.html"
     with Store.open(store_url, read_only=True) as store:
-        write_report(store, "halfway", out)
+        write_files(store, "halfway", out)
     page.emulate_media(color_scheme=scheme)
     page.goto(out.as_uri())
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()

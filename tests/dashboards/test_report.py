@@ -10,7 +10,7 @@ import yaml
 
 from dashboards.downloads import encoded
 from dashboards.front import knee_of
-from dashboards.report import report_html, write_files, write_report
+from dashboards.report import report_html, write_files
 from dashboards.report_members import MOST, chosen
 from dashboards.source import Snapshot, read
 from hpo.errors import HpoError, NotFound, UsageError
@@ -63,7 +63,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     directory = tmp_path_factory.mktemp("story")
     out = directory / "storied.html"
     with Store.open(write_story(directory / "story.db")) as store:
-        write_report(store, "storied", out)
+        write_files(store, "storied", out)
     return out.read_text("utf-8"), out
 
 
@@ -142,9 +142,9 @@ def test_a_report_is_never_overwritten_unasked(store_url: str, tmp_path: Path) -
     out.write_text("precious")
     with Store.open(store_url, read_only=True) as store:
         with pytest.raises(UsageError, match="is there already"):
-            write_report(store, "halfway", out)
+            write_files(store, "halfway", out)
         assert out.read_text() == "precious"
-        write_report(store, "halfway", out, force=True)
+        write_files(store, "halfway", out, force=True)
     assert out.read_text("utf-8").startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [out]
 
@@ -154,12 +154,12 @@ def test_a_place_that_cannot_be_written_is_an_error(
     store_url: str, tmp_path: Path, place: str, said: str
 ) -> None:
     with Store.open(store_url, read_only=True) as store, pytest.raises(UsageError, match=said):
-        write_report(store, "halfway", tmp_path / place)
+        write_files(store, "halfway", tmp_path / place)
 
 
 def test_an_unknown_study_leaves_no_file(store_url: str, tmp_path: Path) -> None:
     with Store.open(store_url, read_only=True) as store, pytest.raises(NotFound, match="no study 'other'"):
-        write_report(store, "other", tmp_path / "report.html")
+        write_files(store, "other", tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,7 +244,7 @@ def test_a_study_with_failed_trials_only_has_a_report_that_says_why(tmp_path: Pa
     with Store.open(f"sqlite:///{tmp_path / 'failed.db'}") as store:
         store.create_study(study_named("failed"), {}, START)
         write_trial(store, store.acquire("failed", "test", 60.0, START), failed)
-        write_report(store, "failed", out)
+        write_files(store, "failed", out)
     page = Page(out.read_text("utf-8"))
     assert "tied weights" in page.texts["td"]
     assert "No completed trial has both metrics yet (1 failed)." in page.texts["figures"]
@@ -329,5 +329,5 @@ def test_a_failed_write_leaves_nothing_behind(
 
     monkeypatch.setattr(Path, "replace", full)
     with Store.open(store_url, read_only=True) as store, pytest.raises(Exception, match="No space left"):
-        write_report(store, "halfway", tmp_path / "report.html")
+        write_files(store, "halfway", tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dashboards.report import write_report
+from dashboards.report import write_files
 from hpo.store.store import Store
 from tests.dashboards.browsing import OVERFLOW, PHONE, browser, page
 from tests.dashboards.storied import write_story
@@ -22,7 +22,7 @@ _FIGURE = "#front-weight_memory"
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report")
     with Store.open(write_story(directory / "story.db")) as store:
-        write_report(store, "storied", directory / "storied.html")
+        write_files(store, "storied", directory / "storied.html")
     return directory / "storied.html"
 
 
@@ -31,7 +31,7 @@ def test_a_report_opens_from_a_file_without_complaint_on_a_phone(
 ) -> None:
     out = tmp_path / "report.html"
     with Store.open(store_url, read_only=True) as store:
-        write_report(store, "halfway", out)
+        write_files(store, "halfway", out)
     page.set_viewport_size(PHONE)
     page.goto(out.as_uri())
     for name in ("front-prefill_latency", "front-energy", "matrix", "hypervolume", "plan-12"):
