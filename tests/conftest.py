@@ -78,6 +78,26 @@ def reference(short_reference: Path) -> DenseModel:
     return load_model(ModelSource(source="reference"))
 
 
+ROOMS_IN_ONE_PROCESS = ("tests/deliver/",)
+"""Rooms whose files share what takes a minute to build: with ``--dist loadfile`` each goes to one process,
+as if it were one file."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what deals tests to processes: by file, and by room where ROOMS_IN_ONE_PROCESS says so."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it has no types
+
+    class ByFileOrRoom(LoadFileScheduling):  # type: ignore[misc]  # nor has its base
+        def _split_scope(self, nodeid: str) -> str:
+            room = next((room for room in ROOMS_IN_ONE_PROCESS if nodeid.startswith(room)), None)
+            return room or super()._split_scope(nodeid)
+
+    return ByFileOrRoom(config, log)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """On CI, a test that was skipped for want of a part is a fault of the CI.
 

@@ -49,7 +49,8 @@ def test_a_newer_run_of_a_race_takes_the_place_of_the_older_one_and_of_its_sessi
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b""), gzip.compress(b'{"sessions": []}\n{"key": 1}\n')]
+    "content",
+    [b"no gzip", gzip.compress(b"", mtime=0), gzip.compress(b'{"sessions": []}\n{"key": 1}\n', mtime=0)],
 )
 def test_a_file_that_is_no_archive_is_an_error_that_says_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "races.jsonl.gz"

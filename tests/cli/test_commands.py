@@ -194,9 +194,11 @@ def test_unknown_studies_and_names_give_the_nearest_spelling(launched: Hpo) -> N
     assert "no trial 99" in launched("show", "small", "99", code=2).stderr
 
 
-def test_an_unreachable_database_is_an_error_without_its_password(hpo: Hpo) -> None:
-    url = "postgresql://user:sesame@127.0.0.1:1/none"
-    done = hpo("status", "--storage", url, code=1)
+def test_an_unreachable_database_is_an_error_without_its_password(hpo: Hpo, tmp_path: Path) -> None:
+    address = tmp_path / "address"
+    address.write_text("postgresql://user:sesame@127.0.0.1:1/none")
+    address.chmod(0o600)
+    done = hpo("status", "--storage", f"file:{address}", code=1)
     assert "127.0.0.1" in done.stderr
     assert "sesame" not in done.stderr + done.stdout
 
