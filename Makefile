@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup demo test lint bench bench-search bench-search-short chaos clean
+.PHONY: help setup demo test lint bench bench-search bench-search-short chaos chaos-short clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -55,8 +55,13 @@ bench-search: $(PEERS)  ## race our search and others, up to 2 hours, what is kn
 bench-search-short: $(PEERS)  ## the same in 10 minutes, to see that it works; writes below build/
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.bench --short $(if $(FRESH),--fresh)
 
-chaos: $(READY)  ## kill coordinators and workers at random moments and check that nothing is lost
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks chaos
+chaos: $(READY)  ## let everything fail at random moments and check that nothing is lost; HPO_CHAOS_MINUTES bounds it
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks nodes chaos faults
+	HPO_STUDY_FILES=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/core/test_study_files_generated.py
+
+chaos-short: $(READY)  ## four of those runs, some two minutes; writes below build/ and fails if anything is lost
+	@mkdir -p build && rm -f build/faults.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_faults --runs 4 --minutes 6 --strict --ledger build/faults.jsonl
 
 clean:  ## remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -18,6 +18,7 @@ from hpo.measure.device import environment
 BENCHMARKS = (
     "runner",
     "idle",
+    "coordinator",
     "compress",
     "preview",
     "ask",
@@ -73,7 +74,7 @@ def main(names: list[str]) -> None:
         known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
         sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", known, flags=re.S | re.M))
         sections[name] = found
-        ordered = [n for n in (*BENCHMARKS, "chaos") if n in sections]
+        ordered = [n for n in (*BENCHMARKS, "nodes", "chaos", "faults") if n in sections]
         body = "\n".join(f"## {n}\n\n{sections[n].strip()}\n" for n in ordered)
         RESULTS.write_text(f"{HEAD}\n{body}", encoding="utf-8")
 

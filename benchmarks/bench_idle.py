@@ -21,9 +21,10 @@ from benchmarks.search.simulation import Simulation
 from hpo.metric import Source, metric
 from hpo.problem import Preview, Problem
 from hpo.run.bench import Setup
-from hpo.run.coordinator import Coordinator, owner_name
+from hpo.run.coordinator import Coordinator
 from hpo.run.job import Job, StageResult
-from hpo.run.runner import Report
+from hpo.run.lease import owner_name
+from hpo.run.runner import Report, Runner
 from hpo.space import Candidate
 from hpo.store.store import Store
 from hpo.study import Study
@@ -40,11 +41,16 @@ class Case:
     trials: int
 
 
-CASES = (Case("bayesian", 8, 3.0, 150), Case("tpe", 64, 1.0, 400), Case("bayesian", 64, 30.0, 320))
+CASES = (
+    Case("bayesian", 8, 3.0, 150),
+    Case("sobol", 64, 1.0, 400),
+    Case("tpe", 64, 1.0, 400),
+    Case("bayesian", 64, 30.0, 320),
+)
 
 
 @dataclass
-class SleepingRunner:
+class SleepingRunner(Runner):
     """Workers whose trials last `trial_s` seconds of real time and come to what a simulation says."""
 
     truth: Simulation
@@ -86,7 +92,8 @@ class SleepingRunner:
         values = self.truth.truth(job.candidate).values
         assert isinstance(values, Mapping)  # no trial of DTLZ2 fails
         measured = tuple(
-            Measurement(name, value, metric(name).unit, Source.MEASURED) for name, value in values.items()
+            Measurement(name, value, metric(name).unit, Source.MEASURED, device="sleeping")
+            for name, value in values.items()
         )
         return StageResult("all", self.trial_s, "", measured)
 

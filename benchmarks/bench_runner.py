@@ -23,8 +23,10 @@ from ray import tune
 
 from benchmarks import idle
 from hpo.run.bench import BenchSpec
-from hpo.run.coordinator import Coordinator, owner_name
-from hpo.run.on_ray import RayRunner, connect
+from hpo.run.coordinator import Coordinator
+from hpo.run.lease import owner_name
+from hpo.run.on_ray import RayRunner
+from hpo.run.ray_cluster import connect
 from hpo.store.store import Store
 from hpo.store.values import EventKind
 from hpo.trial import Trial

@@ -163,7 +163,7 @@ class Chaos:
             self.wait_for_trial(process)
             time.sleep(self._random.uniform(0.0, 4.0))
             workers = [
-                p for p in psutil.Process(process.pid).children(recursive=True) if "ray::_Worker" in _name(p)
+                p for p in psutil.Process(process.pid).children(recursive=True) if "ray::Worker" in _name(p)
             ]
             if workers:
                 self._random.choice(workers).kill()

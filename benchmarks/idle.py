@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hpo.problem import Preview, Problem
-from hpo.run.bench import Setup
+from hpo.run.bench import Bench, Setup
 from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.space import Candidate
 from hpo.study import Study
@@ -42,7 +42,7 @@ def problem(of: Study) -> Problem:
     return Problem(of.space, of.objectives, ("macs", "weight_memory"), preview)
 
 
-class IdleBench:
+class IdleBench(Bench):
     """Four stages without work; the last one reports."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:

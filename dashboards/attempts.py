@@ -17,10 +17,13 @@ _WHAT: Mapping[EventKind, str] = {
     EventKind.STOPPED: "stopped",
     EventKind.FAILED: "failed",
     EventKind.REQUEUED: "put back into the queue",
+    EventKind.REOPENED: "to be measured again",
+    EventKind.REVISED: "set aside in part",
     EventKind.LOST: "lost its worker",
     EventKind.CONFLICT: "late news, not used",
     EventKind.NOTE: "noted",
 }
+_AGAIN = (EventKind.REQUEUED, EventKind.REOPENED, EventKind.REVISED)
 _ROUTINE = frozenset({EventKind.ASKED, EventKind.STARTED, EventKind.STAGE_DONE})
 
 
@@ -56,7 +59,7 @@ def attempts_sentence(trial: Trial, events: Sequence[Event]) -> str:
     """Return how many attempts there were and why the earlier ones came to nothing."""
     if trial.attempt == 1:
         return "" if trial.state.is_final else "This is its first attempt."
-    why = [str(e.payload["why"]) for e in events if e.kind is EventKind.REQUEUED and e.payload.get("why")]
+    why = [str(e.payload["why"]) for e in events if e.kind in _AGAIN and e.payload.get("why")]
     said = f" Before: {'; '.join(dict.fromkeys(why))}." if why else ""
     return f"This is attempt {trial.attempt}.{said}"
 
@@ -74,6 +77,8 @@ def _said(trial: Trial, event: Event) -> str:
             return f"{words(trial.cause)}: {trial.message}" if trial.message else words(trial.cause)
         case EventKind.STOPPED:
             return trial.message
-    after = f" after {duration_text(float(payload['seconds']))} in its stage" if "seconds" in payload else ""
+    # One that begins again goes on from an attempt that came to its end.
+    seconds = "seconds" in payload and event.kind not in (EventKind.REOPENED, EventKind.REVISED)
+    after = f" after {duration_text(float(payload['seconds']))} in its stage" if seconds else ""
     worker = f"{payload['worker']}: " if payload.get("worker") else ""
     return f"{worker}{payload.get('why', '')}{after}".strip()

@@ -39,7 +39,7 @@ def layout(source: StudySource, search: str | None) -> html.Div:
             # The shell has a Location too; this one is here for what is chosen, and goes with the page.
             dcc.Location(id="compare-url", refresh=False),
             dcc.Store(id="compare-written"),
-            dcc.Store(id="compare-seen", data=here.seen),
+            dcc.Store(id="compare-seen", data=_seen(here.seen, here.view)),
             dcc.Interval(id="compare-tick", interval=_EVERY_MS),
             elements.crumbs(("Studies", "/"), ("compare", "")),
             html.H1("Compare"),
@@ -247,11 +247,23 @@ def trial_clicked(clicked: object) -> str | None:
     return None
 
 
+def _seen(studies: str, view: CompareView) -> str:
+    """Return what differs whenever the page would: the studies, or what is asked of them.
+
+    The browser drops the answer to a choice when something else asks before it is there; the next tick makes
+    up for that.
+    """
+    at = 0.0 if view.cut == "all" else view.at or 0.0
+    return f"{studies} {(view.names, view.x, view.y, view.cut, at, view.seeds)}"
+
+
 def answer(
     source: StudySource, trigger: str, path: str, search: str, asked: CompareView, seen: str
 ) -> tuple[object, ...]:
     """Return the new values of the callback's outputs after a tick, a new address or a new choice."""
-    if path != CompareRoute.path or (trigger == "compare-tick" and seen == seen_of(source, asked.names)):
+    if path != CompareRoute.path or (
+        trigger == "compare-tick" and seen == _seen(seen_of(source, asked.names), asked)
+    ):
         return (no_update,) * 18  # on the way to another page, or nothing is new
     if trigger == "compare-url":
         asked = CompareView.read(search)
@@ -269,7 +281,7 @@ def answer(
         cut_text(here),
         *slider,
         view.cut == "all",
-        here.seen,
+        _seen(here.seen, view),
         list(view.names),
         metrics,
         view.x or None,

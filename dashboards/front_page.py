@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from dashboards import elements
 from dashboards.actions import study_actions
 from dashboards.caveats import caveats
+from dashboards.device_fronts import device_section
 from dashboards.feed import metrics_of
 from dashboards.figures import GRAPH_CONFIG, blank
 from dashboards.frame import framed
@@ -55,6 +56,7 @@ def layout(source: StudySource, name: str, search: str | None, allow_actions: bo
                 _front_section(source.kept(now, ("front", axes.x, axes.y), lambda: first_look(now, axes))),
                 _take_section(),
                 _all_section(now),
+                device_section(source, now, axes),
                 _trials_section(now),
             ],
             id="front",

@@ -33,6 +33,8 @@ class Metric:
     useless: Callable[[float], float] | None = None
     """From the dense model's value to one at which a model is of no use to anybody; None where no such
     value can be told."""
+    of_device: bool = False
+    """Whether it says as much about the device as about the model: figures of two devices do not compare."""
 
 
 _LOST = math.log(3)
@@ -96,13 +98,21 @@ METRICS = _table(
         "mean KL divergence from the dense model's next-token distribution",
         useless=_useless_kl,
     ),
-    Metric("prefill_latency", "ms", "lower", Source.MEASURED, "one forward over a full context, batch 1"),
+    Metric(
+        "prefill_latency",
+        "ms",
+        "lower",
+        Source.MEASURED,
+        "one forward over a full context, batch 1",
+        of_device=True,
+    ),
     Metric(
         "prefill_latency_ratio",
         "x dense",
         "lower",
         Source.MEASURED,
         "prefill latency over the dense model's, interleaved in one process",
+        of_device=True,
     ),
     Metric(
         "decode_latency",
@@ -110,6 +120,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "one token of greedy decoding with a KV cache, batch 1",
+        of_device=True,
     ),
     Metric(
         "decode_latency_ratio",
@@ -117,6 +128,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "decode latency over the dense model's, interleaved in one process",
+        of_device=True,
     ),
     Metric("weight_memory", "bytes", "lower", Source.EXACT, "bytes of all parameters as stored"),
     Metric("parameters", "parameters", "lower", Source.EXACT, "stored parameters; tied weights count once"),
@@ -133,6 +145,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "peak memory of one prefill over a full context, weights included",
+        of_device=True,
     ),
     Metric(
         "kv_cache_memory",
@@ -147,6 +160,7 @@ METRICS = _table(
         "lower",
         Source.MEASURED,
         "energy per prompt token of a batch-1 prefill, by counter, or modelled where allowed",
+        of_device=True,
     ),
 )
 

@@ -3,106 +3,23 @@
 import hashlib
 import json
 import re
-import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from hpo import registry
 from hpo.budget import Budget, Plateau
-from hpo.errors import InvalidStudy, Path, did_you_mean
+from hpo.complaints import complaint, shown
+from hpo.errors import InvalidStudy, did_you_mean
 from hpo.space import Parameter, SearchSpace, Value
+from hpo.study_sources import DataSource, ModelSource, Part, TextSource
 from hpo.trial import Objective
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+__all__ = ["DataSource", "Lane", "ModelSource", "Run", "Search", "Study", "TextSource"]
 
 
-class ModelSource(_Part):
-    """Which model to compress."""
-
-    source: str = Field(min_length=1)
-    """``reference``, a local directory, or a hub id."""
-    revision: str | None = None
-    """Commit or tag on the hub."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision to load in; by default as stored."""
-    trust_remote_code: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, data: Any) -> Any:
-        return {"source": data} if isinstance(data, str) else data
-
-
-class TextSource(_Part):
-    """Where text comes from; exactly one of `reference`, `text`, `documents`, `dataset`."""
-
-    reference: bool = False
-    """The part of the interpreter's own documentation that is kept for this purpose."""
-    text: str | None = None
-    """A text file, read as one stream and cut into windows of the context."""
-    documents: str | None = None
-    """A JSON file with a list of texts (or of objects with a `text`); each is read alone, BOS first."""
-    dataset: str | None = None
-    """A dataset on the hub or in its local cache (needs the package `datasets`)."""
-    config: str | None = None
-    split: str | None = None
-    column: str = "text"
-    limit: int | None = Field(default=None, ge=1)
-    """Use the first so many documents only."""
-    tokens: int | None = Field(default=None, ge=2)
-    """Use the first so many tokens only."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, data: Any) -> Any:
-        return {"reference": True} if data == "reference" else data
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        given = [self.reference or None, self.text, self.documents, self.dataset]
-        if sum(source is not None for source in given) != 1:
-            raise ValueError("give exactly one of reference, text, documents, dataset")
-        return self
-
-    @property
-    def all_of_it(self) -> Self:
-        """The whole source of which this may be a part."""
-        return self.model_copy(update={"limit": None, "tokens": None})
-
-
-class DataSource(_Part):
-    """Text to calibrate and heal on, and other text to judge by."""
-
-    calibration: TextSource
-    evaluation: TextSource
-    context: int | None = Field(default=None, ge=2)
-    """Window length in tokens; by default the model's own, 2048 at most."""
-
-    @model_validator(mode="after")
-    def _disjoint(self) -> Self:
-        same = self.calibration.all_of_it == self.evaluation.all_of_it
-        if same and not self.calibration.reference:
-            raise ValueError(
-                "calibration and evaluation are the same text|a model must not be judged on what it was "
-                "fitted to; name another file, or another split of the dataset"
-            )
-        return self
-
-
-class Search(_Part):
+class Search(Part):
     """How candidates are chosen."""
 
     sampler: str = "bayesian"
@@ -138,7 +55,40 @@ class Search(_Part):
         return names
 
 
-class Run(_Part):
+LANE_STAGES = ("time",)
+"""Stages that may be done by workers of their own: the last one, so that what is handed on is whole."""
+
+
+class Lane(Part):
+    """Workers of their own for one stage: those of the device that figures are wanted of."""
+
+    workers: int = Field(default=1, ge=1)
+    resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """What a worker takes of the custom resources of its Ray node, e.g. ``{target: 1}``."""
+    accelerator: str | None = None
+    """Kind of accelerator that a node must have, as Ray names it, e.g. ``L4`` or ``H100``."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; by default those of `run.threads`."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if not self.resources and self.accelerator is None:
+            raise ValueError(
+                "a lane names no device|give resources (custom resources of the Ray nodes that have it, e.g. "
+                "{target: 1}) or accelerator (e.g. L4)"
+            )
+        if known := {"CPU", "GPU", "memory", "object_store_memory"} & set(self.resources):
+            raise ValueError(
+                f"a lane asks for {', '.join(sorted(known))}, which is no custom resource|"
+                "set device and threads; resources are names that you give nodes with ray start --resources"
+            )
+        if self.accelerator is not None and self.device == "cpu":
+            raise ValueError(f"a lane asks for the accelerator {self.accelerator} and device: cpu|drop one")
+        return self
+
+
+class Run(Part):
     """Where and how trials run."""
 
     runner: str = "ray"
@@ -151,7 +101,12 @@ class Run(_Part):
     attempts: int = Field(default=3, ge=1)
     """How often a trial is tried when its worker is lost."""
     stage_timeout_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    worker_lease_s: float = Field(default=30.0, ge=1, allow_inf_nan=False)
+    """For how long a worker may give no sign of life before it is ended and its trial tried elsewhere."""
     latency_repeats: int = Field(default=5, ge=5)
+    lanes: dict[str, Lane] = Field(default_factory=dict)
+    """Stages that workers of their own do; `time` (latency and energy) on the device that is asked about,
+    while all other stages run anywhere."""
 
     @field_validator("runner")
     @classmethod
@@ -160,8 +115,21 @@ class Run(_Part):
             raise ValueError(f"unknown runner {name!r}|{did_you_mean(name, registry.names('runner'))}")
         return name
 
+    @field_validator("lanes")
+    @classmethod
+    def _of_stages(cls, lanes: dict[str, Lane]) -> dict[str, Lane]:
+        if strange := sorted(set(lanes) - set(LANE_STAGES)):
+            raise ValueError(f"no stage {strange[0]!r} has a lane|{did_you_mean(strange[0], LANE_STAGES)}")
+        return lanes
 
-class Study(_Part):
+    @model_validator(mode="after")
+    def _lanes_have_workers(self) -> Self:
+        if self.lanes and self.runner == "in_process":
+            raise ValueError("lanes need workers on several devices|set run.runner: ray, or drop run.lanes")
+        return self
+
+
+class Study(Part):
     """What is searched, for which model, by which objectives, within which budget."""
 
     version: Literal[1]
@@ -199,7 +167,7 @@ class Study(_Part):
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:
         timed = [o.metric for o in self.objectives if "latency" in o.metric or o.metric == "energy"]
-        if timed and self.run.gpus_per_worker < 1:
+        if timed and self.run.gpus_per_worker < 1 and "time" not in self.run.lanes:
             raise InvalidStudy(
                 f"{', '.join(timed)} cannot be measured on a shared GPU, "
                 f"and run.gpus_per_worker is {self.run.gpus_per_worker:g}",
@@ -241,7 +209,7 @@ class Study(_Part):
         try:
             return cls.model_validate(dict(document))
         except ValidationError as error:
-            raise _first(error, cls) from None
+            raise complaint(error, cls) from None
 
 
 def _check_name(name: str) -> str:
@@ -271,19 +239,6 @@ _PARAMETER: TypeAdapter[Any] = TypeAdapter(Parameter)
 _RANGE = "low, high, log, step, type, when"
 _TYPES = {"float": _RANGE, "int": _RANGE, "choice": "choices, type, when"}
 
-_WRONG_KEY = ("extra_forbidden", "invalid_key")
-_VALUE_KINDS = (("bool",), ("int",), ("float",), ("str",))
-_HINTS = {
-    "literal_error": "allowed: {expected}",
-    "dict_type": "it must be a mapping of keys to values",
-    "tuple_type": "it must be a list",
-    "too_short": "name at least one",
-}
-"""Pydantic's kind of error -> what is allowed, where its own words speak of Python."""
-
-_REPR = reprlib.Repr()
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 120, 120
-
 
 def space_from_mapping(document: Any) -> SearchSpace:
     """Build a search space from a document; a bare scalar is a parameter with one value.
@@ -292,9 +247,7 @@ def space_from_mapping(document: Any) -> SearchSpace:
         InvalidStudy: with its path below ``space``.
     """
     if not isinstance(document, Mapping):
-        raise InvalidStudy(
-            f"the space is {_shown(document)}", "name parameters with their ranges", ("space",)
-        )
+        raise InvalidStudy(f"the space is {shown(document)}", "name parameters with their ranges", ("space",))
     parameters = {}
     for key, given in document.items():
         name = str(key)
@@ -303,86 +256,17 @@ def space_from_mapping(document: Any) -> SearchSpace:
         value = {"type": "choice", "choices": [given]} if scalar else given
         if not isinstance(value, Mapping):
             raise InvalidStudy(
-                f"parameter {name!r} is {_shown(value)}", "give a value, or a type and range", where
+                f"parameter {name!r} is {shown(value)}", "give a value, or a type and range", where
             )
         kind = value.get("type")
         if not isinstance(kind, str) or kind not in _TYPES:
             raise InvalidStudy(
-                f"parameter {name!r} has {'no type' if kind is None else f'the unknown type {_shown(kind)}'}",
+                f"parameter {name!r} has {'no type' if kind is None else f'the unknown type {shown(kind)}'}",
                 did_you_mean(str(kind), _TYPES),
                 (*where, "type") if kind is not None else where,
             )
         try:
             parameters[name] = _PARAMETER.validate_python(value)
         except ValidationError as error:
-            raise _first(error, _TYPES[kind], where, skip=1) from None
+            raise complaint(error, _TYPES[kind], where, skip=1) from None
     return SearchSpace(parameters)
-
-
-def _first(
-    error: ValidationError, keys: type[BaseModel] | str, base: Path = (), skip: int = 0
-) -> InvalidStudy:
-    """Turn pydantic's first complaint into ours, with the nearest spelling of a wrong key."""
-    details = error.errors(include_url=False)
-    first = min(details, key=lambda d: d["type"] not in _WRONG_KEY)
-    loc = tuple(first["loc"])[skip:]
-    if first["type"] == "invalid_key":  # a file notes the lines of its keys as words
-        loc = (*loc[:-1], str(loc[-1]))
-    message, hint = _words(first, loc, keys)
-    # A list whose items are wrong also counts as too short; a value is wrong once, not as each kind.
-    places = {_in_document(d["loc"]) for d in details if d["type"] != "too_short"}
-    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-    return InvalidStudy(message + more, hint, (*base, *_in_document(loc)))
-
-
-def _words(detail: ErrorDetails, loc: Path, keys: type[BaseModel] | str) -> tuple[str, str]:
-    kind, place = detail["type"], _in_document(loc)
-    key = ".".join(map(str, place))
-    given = f"{key} is {_shown(detail.get('input'))}"
-    if kind in _WRONG_KEY:
-        return f"unknown key {str(loc[-1])!r}", did_you_mean(str(loc[-1]), _allowed(keys, loc[:-1]))
-    if kind == "missing":
-        return f"the key {key!r} is missing", "add it"
-    if kind == "value_error":
-        message, _, hint = str(detail["ctx"]["error"]).partition("|")
-        return message, hint
-    if place != loc:
-        return given, "it must be a number, a word, true or false"
-    if kind == "model_type":
-        return given, f"it must be a mapping with the keys {', '.join(_allowed(keys, loc))}"
-    own = detail["msg"][0].lower() + detail["msg"][1:]
-    return given, _HINTS[kind].format_map(detail.get("ctx", {})) if kind in _HINTS else own
-
-
-def _in_document(loc: Path) -> Path:
-    """Drop what pydantic adds to a path: the kind it tried behind a value in a list, or ``[key]``.
-
-    A value is an item of a list, or of a mapping in a list.
-    """
-    is_kind = loc[-1:] in _VALUE_KINDS and any(isinstance(key, int) for key in loc[-3:-1])
-    return loc[:-1] if is_kind or loc[-1:] == ("[key]",) else loc
-
-
-def _shown(value: object) -> str:
-    """Return a value as Python writes it, cut short: aliases let a small file hold a huge one."""
-    return _REPR.repr(value)
-
-
-def _allowed(keys: type[BaseModel] | str, loc: Path) -> list[str]:
-    return keys.split(", ") if isinstance(keys, str) else _keys_at(keys, loc)
-
-
-def _keys_at(model: type[BaseModel], loc: Path) -> list[str]:
-    """Return the keys allowed at a path below `model`."""
-    for key in loc:
-        if isinstance(key, str) and key in model.model_fields:
-            inner = _models_in(model.model_fields[key].annotation)
-            if inner:
-                model = inner[0]
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for part in get_args(annotation) for m in _models_in(part)]

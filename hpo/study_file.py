@@ -4,6 +4,7 @@ YAML is always read with safe loaders. A space may be written inline, named (a s
 as a path; an error in it names the space's own file.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from hpo.errors import Path as Where
 from hpo.study import Study
 
 _SHIPPED = {"study": "studies", "space": "search_spaces"}
+
+LONGEST_FILE = 2**20
+"""Bytes of a study file: far more than anybody writes by hand, and read within seconds."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,22 @@ def read_study(reference: str, overrides: Sequence[str] = (), name: str | None =
         given[("name",)] = "--name"
     document.data.setdefault("name", Path(reference).stem)
     source = _with_space(document, given) or source
+    try:
+        return Study.from_mapping(document.data)
+    except InvalidStudy as error:
+        raise _blamed(error, document, source, given) from None
+
+
+def changed(study: Study, overrides: Sequence[str]) -> Study:
+    """Return a study with ``key=value`` overrides, as `read_study` takes them.
+
+    Raises:
+        InvalidStudy: the changed document is wrong.
+        UsageError: an override is wrong; the message begins with it.
+    """
+    document = Document(f"study {study.name}", study.to_mapping(), {})
+    given: dict[Where, str] = {_apply(document.data, override): "--set" for override in overrides}
+    source = _with_space(document, given) or document
     try:
         return Study.from_mapping(document.data)
     except InvalidStudy as error:
@@ -114,7 +134,12 @@ def located(error: InvalidStudy, document: Document) -> InvalidStudy:
     place = f"{document.name}:{document.line(error.where)}"
     key = ".".join(map(str, error.where))
     message = error.message if not key or key in error.message else f"{key}: {error.message}"
-    return InvalidStudy(f"{place}: {message}", error.hint, error.where)
+    return InvalidStudy(_on_one_line(f"{place}: {message}"), _on_one_line(error.hint), error.where)
+
+
+def _on_one_line(text: str) -> str:
+    """Return a message without line breaks and control characters, which a key that it quotes may have."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _in_space_file(error: InvalidStudy, source: Document) -> InvalidStudy:
@@ -164,6 +189,11 @@ def _is_file(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
+        if path.stat().st_size > LONGEST_FILE:
+            raise UsageError(
+                f"{path} is longer than a study file may be ({LONGEST_FILE:,} bytes)",
+                "name a study file; texts and models are named in it, not written into it",
+            )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "it must be a UTF-8 text file") from None
@@ -177,12 +207,18 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            found = super().construct_object(node, deep)
+            if isinstance(found, int) and abs(found) > _LARGEST:
+                raise OverflowError
+            return found
         except _UNBUILDABLE as error:
             raise yaml.constructor.ConstructorError(
                 None, None, f"{node.value!r:.80} is no {node.tag.rpartition(':')[2]}", node.start_mark
             ) from error
 
+
+_LARGEST = 2**63 - 1
+"""Of a whole number: more fits no database, and Python itself will not write much longer ones."""
 
 _UNBUILDABLE = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError)
 """What PyYAML's constructors raise over a date like 2026-99-99 or a tag like ``!!bool x``."""
@@ -202,12 +238,14 @@ def parse(name: str, text: str) -> Document:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        if node is not None:
+            _check_size(name, _values(node, {}))
         _note_lines(name, node, (), lines, set())
         data = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error)
+        problem = (getattr(error, "problem", None) or str(error)).splitlines()[0]
         raise InvalidStudy(
             f"{name}:{line}: this is no YAML: {problem}", "check indentation and quotes"
         ) from None
@@ -216,6 +254,30 @@ def parse(name: str, text: str) -> Document:
     if not isinstance(data, dict):
         raise InvalidStudy(f"{name}:1: the file is {_kind(data)}", "it must be a mapping of keys to values")
     return Document(name, data, lines)
+
+
+_MOST_VALUES = 100_000
+
+
+def _check_size(name: str, values: float) -> None:
+    if values > _MOST_VALUES:
+        much = f"more than {_MOST_VALUES:,} values" if values < math.inf else "what it stands in"
+        raise InvalidStudy(
+            f"{name}:1: an alias in this file stands for {much}", "write out what is meant, or repeat less"
+        )
+
+
+def _values(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return for how many values a node stands: a few lines of aliases of aliases for billions, which
+    whoever copies or prints them would find out too late; infinitely many where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        items = (
+            node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
+        )
+        known[id(node)] = 1.0 + sum(_values(item, known) for item in items)
+    return known[id(node)]
 
 
 def _kind(data: object) -> str:

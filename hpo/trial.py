@@ -7,8 +7,10 @@ A trial's life::
        |                    |------failed-----> FAILED     (its cause is kept; never a number)
        +-------requeued-----+                              (worker or coordinator lost; attempt + 1)
 
-A WAITING trial may also fail, without ever having run. COMPLETED, STOPPED and FAILED are final.
-Moving on returns a new trial and refuses a wrong state.
+A WAITING trial may also fail, without ever having run. COMPLETED, STOPPED and FAILED are final, but for one
+thing: when the study's question or its device changes, a COMPLETED trial is `revised` (what does not hold
+any more is left out) or `reopened` (and what is missing is measured). Moving on returns a new trial and
+refuses a wrong state.
 """
 
 import math
@@ -193,6 +195,8 @@ class Cause(StrEnum):
     LOST_WORKER = "lost_worker"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    """Its worker was told to go. Of an attempt only: the trial is tried again, as often as need be."""
     ERROR = "error"
 
 
@@ -223,11 +227,19 @@ class Trial:
     finished_at: float | None = None
     notes: Mapping[str, Note] = field(default_factory=dict)
     """What is no metric but explains the trial: loss before and after healing, and the like."""
+    kept: int = 0
+    """So many of the first measurements are of an earlier attempt and still hold."""
 
     def started(self, worker: str, at: float) -> Self:
         self._require(TrialState.WAITING)
         return replace(
-            self, state=TrialState.RUNNING, worker=worker, started_at=at, measurements=(), stages=(), notes={}
+            self,
+            state=TrialState.RUNNING,
+            worker=worker,
+            started_at=at,
+            measurements=self.measurements[: self.kept],
+            stages=(),
+            notes=self.notes if self.kept else {},
         )
 
     def advanced(
@@ -260,15 +272,31 @@ class Trial:
     def requeued(self) -> Self:
         """Return the next attempt, as if never started."""
         self._require(TrialState.RUNNING)
+        return self._again(self.measurements[: self.kept])
+
+    def reopened(self, measurements: Iterable[Measurement]) -> Self:
+        """Return the next attempt of a completed trial, which measures what these, of it, leave out."""
+        self._require(TrialState.COMPLETED)
+        return self._again(tuple(measurements))
+
+    def revised(self, measurements: Iterable[Measurement]) -> Self:
+        """Return a completed trial as if it had brought only these of its measurements."""
+        self._require(TrialState.COMPLETED)
+        left = tuple(measurements)
+        return replace(self, attempt=self.attempt + 1, measurements=left, kept=len(left), stages=())
+
+    def _again(self, measurements: tuple[Measurement, ...]) -> Self:
         return replace(
             self,
             state=TrialState.WAITING,
             attempt=self.attempt + 1,
             worker="",
             started_at=None,
-            measurements=(),
+            finished_at=None,
+            measurements=measurements,
             stages=(),
-            notes={},
+            notes=self.notes if measurements else {},  # they tell of its healing, which is done again alike
+            kept=len(measurements),
         )
 
     def _require(self, *states: TrialState) -> None:
@@ -301,6 +329,7 @@ class Trial:
     def to_mapping(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in _PLAIN},
+            "kept": self.kept,
             "candidate": dict(self.candidate.values),
             "state": str(self.state),
             "cause": None if self.cause is None else str(self.cause),
@@ -313,6 +342,7 @@ class Trial:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
         return cls(
             **{name: mapping[name] for name in _PLAIN},
+            kept=mapping.get("kept", 0),  # of a store's older events it says nothing
             candidate=Candidate.of(mapping["candidate"]),
             state=TrialState(mapping["state"]),
             cause=None if mapping["cause"] is None else Cause(mapping["cause"]),

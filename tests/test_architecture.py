@@ -202,6 +202,8 @@ class Bench:
         return StageResult(stage, 1.0, "", (Measurement("nll", 2.0, "nats", Source.MEASURED),))
     def forget(self):
         pass
+    def preempt(self):
+        pass
 
 SETUP = object()
 sys.modules["a_bench"] = type(sys)("a_bench")

@@ -1,11 +1,13 @@
 """Commands that ask a running coordinator for something, through the store alone."""
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
+from hpo.cli.launching import located
 from hpo.cli.options import Name, Storage, emit
 from hpo.errors import UsageError
 
@@ -76,6 +78,39 @@ def add(
         store.wish(name, candidate, "given:person", time.time())
         emit(f"asked for {candidate}")
         emit(_when(store, name))
+
+
+def amend(
+    name: Name,
+    study: Annotated[
+        str | None, typer.Argument(help="A study file that asks the new question. Default: the stored study.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. objectives.0.limit=40."),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Change what a study asks: add or drop an objective, tighten a limit, widen the space, raise the budget.
+
+    What has been tried stays. What the new question needs and old trials lack is measured at the next resume.
+
+    Example: hpo amend quickstart --set "objectives=[perplexity, weight_memory, decode_latency]"
+    """
+    from hpo.run.amending import amend as run_amend
+    from hpo.run.launch import check_study, for_model
+    from hpo.store.store import Store
+    from hpo.study_file import changed, read_study
+
+    if study is None and not overrides:
+        raise UsageError("nothing to change is named", "give a study file, or --set KEY=VALUE")
+    with Store.open(storage) as store:
+        old = store.study(name).study
+        new = changed(old, overrides or []) if study is None else read_study(study, overrides or [], name)
+        with located(study) if study is not None else nullcontext():
+            check_study(new)
+            keys = run_amend(store, for_model(new), "amended by hpo amend")
+        emit(f"study {name} has changed in: {', '.join(keys)}; go on with: hpo resume {name}")
 
 
 def _pair(text: str) -> tuple[str, float | int | str | bool]:

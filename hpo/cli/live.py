@@ -1,10 +1,13 @@
 """What a person sees while a study runs: a live table on a terminal, plain lines in a pipe."""
 
+import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -15,27 +18,84 @@ from rich.text import Text
 
 from hpo.cli.options import say
 from hpo.format import count_text, duration_text, value_text
+from hpo.run.heartbeat import LEASE_S
 from hpo.run.launch import Watcher
+from hpo.run.ledger import Listener
 from hpo.store.spending import Spent, Work, spent_of
 from hpo.store.store import Store
 from hpo.store.values import EventKind
 from hpo.study import Study
 from hpo.trial import Trial, TrialState
+from hpo.watch.logs import FORMAT_ENVIRONMENT, LogFormat, configure, format_of
+from hpo.watch.metrics import StudyMetrics, served
+from hpo.watch.study_log import StudyLog
 
 _RECENT = 8
 
 
+@dataclass(frozen=True)
+class Telling:
+    """To whom else than the person at the terminal a run is told, as the command line asks for it."""
+
+    storage: str | None = None
+    """Address of the store, as given."""
+    log_format: str | None = None
+    log_file: Path | None = None
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+
+
 @contextmanager
-def watching(store: Store, study: Study, *, quiet: bool) -> Iterator[Watcher]:
-    """Yield who is told of progress. With `quiet`, plain lines go to standard error."""
-    if quiet or not sys.stdout.isatty():
-        stream = sys.stderr if quiet else sys.stdout
-        lines = PlainLines(study, stream)
+def watching(store: Store, study: Study, *, quiet: bool, telling: Telling | None = None) -> Iterator[Watcher]:
+    """Yield who is told of progress. With `quiet`, plain lines go to standard error.
+
+    Raises:
+        UsageError: there is no such log format, a file that cannot be written, a port that is taken.
+    """
+    wanted = telling or Telling()
+    log_format = format_of(wanted.log_format)
+    os.environ[FORMAT_ENVIRONMENT] = log_format  # workers log alike
+    configure(log_format, wanted.log_file, [wanted.storage or ""])
+    log = StudyLog(study)
+    with ExitStack() as stack:
+        shown = stack.enter_context(_shown(store, study, quiet=quiet, in_json=log_format is LogFormat.JSON))
+        listeners = [log.hear, *([] if shown is None else [shown.listener])]
+        tellers = [log.say, *([] if shown is None else [shown.say])]
+        if wanted.metrics_port is not None:
+            metrics = StudyMetrics(stack.enter_context(_reading(wanted.storage)), study, LEASE_S)
+            place = stack.enter_context(served(metrics, wanted.metrics_port, wanted.metrics_host))
+            listeners.append(metrics.hear)
+            _to_all(tellers, f"figures for Prometheus: {place}")
+        yield Watcher(partial(_to_all, tellers), partial(_all_hear, listeners))
+
+
+def _to_all(tellers: Sequence[Callable[[str], None]], text: str) -> None:
+    for tell in tellers:
+        tell(text)
+
+
+def _all_hear(listeners: Sequence[Listener], kind: EventKind, trial: Trial) -> None:
+    for listener in listeners:
+        listener(kind, trial)
+
+
+def _reading(storage: str | None) -> Store:
+    """Open the store once more, so that a scrape neither waits for long nor holds up the coordinator."""
+    return Store.open(storage, read_only=True)
+
+
+@contextmanager
+def _shown(store: Store, study: Study, *, quiet: bool, in_json: bool) -> Iterator[Watcher | None]:
+    """Yield what shows the run to a person; nothing where programs are told instead."""
+    if in_json:
+        yield None
+    elif quiet or not sys.stdout.isatty():
+        lines = PlainLines(study, sys.stderr if quiet else sys.stdout)
         yield Watcher(say, lines.tell)
-        return
-    table = LiveTable(store, study)
-    with table:
-        yield Watcher(table.say, table.tell)
+    else:
+        table = LiveTable(store, study)
+        with table:
+            yield Watcher(table.say, table.tell)
 
 
 def summary_of(study: Study, trial: Trial) -> str:

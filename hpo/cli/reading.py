@@ -3,82 +3,42 @@
 import csv
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from hpo.cli.options import Json, Name, Storage, emit, emit_json
 
-_WATCH_S = 2.0
-_CLEAR = "\x1b[2J\x1b[H"
-
 
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of the study. Default: all of them.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep it in view until the study is over; plain lines in a pipe.")
+    ] = False,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show where studies stand: progress, running trials, failures by cause.
+    """Show where studies stand: progress, running trials and their workers, failures and retries by cause.
 
     Example: hpo status quickstart --watch
     """
+    from hpo.cli.tables import studies_table, study_status
+    from hpo.cli.watching import standing_mapping, watch_studies, watch_study
     from hpo.store.store import Store
+    from hpo.watch.standing import Standings
 
     with Store.open(storage, read_only=True) as store:
-        while True:
-            text = _status_text(store, name, as_json)
-            if watch and sys.stdout.isatty():
-                emit(_CLEAR)
-            emit(text)
-            if not watch:
-                return
-            time.sleep(_WATCH_S)
-
-
-def _status_text(store: object, name: str | None, as_json: bool) -> str:
-    import json
-    from dataclasses import asdict
-
-    from hpo.cli.tables import studies_table, study_status
-    from hpo.store.spending import spent_of
-    from hpo.store.store import Store
-
-    assert isinstance(store, Store)
-    if name is None:
-        studies = store.studies()
-        if as_json:
-            return json.dumps([asdict(study) for study in studies], indent=2)
-        return studies_table(studies)
-    record, trials, front = store.study(name), store.trials(name), store.front(name)
-    spent = spent_of(record, trials, store.lost_work(name))
-    skills = store.skills(name)
-    if not as_json:
-        return study_status(record, trials, front, spent, skills, time.time())
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
-    holder = store.holder(name)
-    return json.dumps(
-        {
-            "study": name,
-            "state": str(record.state),
-            "message": record.message,
-            "requested": str(record.requested),
-            "counts": counts,
-            "budget": record.study.budget.model_dump(),
-            "hours": record.hours,
-            "spent": spent.to_mapping(),
-            "model": [skill.to_mapping() for skill in skills],
-            "hypervolume": None if front is None else front.hypervolume,
-            "front": [] if front is None else list(front.members),
-            "coordinator": None
-            if holder is None
-            else {"owner": holder.owner, "expires_at": holder.expires_at},
-            "running": [t.to_mapping() for t in trials if t.state == "running"],
-        },
-        indent=2,
-    )
+        if watch and name is not None:
+            watch_study(store, name, as_json)
+        elif watch:
+            watch_studies(store, as_json)
+        elif name is None:
+            studies = store.studies()
+            emit_json([asdict(study) for study in studies]) if as_json else emit(studies_table(studies))
+        else:
+            standing = Standings(store, name).read(time.time())
+            emit_json(standing_mapping(standing)) if as_json else emit(study_status(standing))
 
 
 def front(
@@ -88,6 +48,10 @@ def front(
         typer.Option("--limit", metavar="METRIC<=VALUE", help="Keep members within this only; repeatable."),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The front on one of several devices: a part of its name. Default: the last one."),
+    ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -98,11 +62,17 @@ def front(
     from dataclasses import replace
 
     from hpo.cli.tables import front_mapping, front_members, front_table
+    from hpo.deliver.by_device import front_of, named
     from hpo.deliver.choose import within
+    from hpo.format import count_text
     from hpo.store.store import Store
 
     with Store.open(storage, read_only=True) as store:
         record, trials, newest = store.study(name), store.trials(name), store.front(name)
+        devices = store.devices(name)
+        if device is not None:
+            trials = store.trials_on(name, named(devices, device).name)
+            newest = front_of(record.study.objectives, trials)
     if newest is not None and limits:
         kept = within(front_members(trials, newest), limits)
         newest = replace(newest, members=tuple(t.number for t in kept))
@@ -119,6 +89,9 @@ def front(
             )
     else:
         emit(front_table(record, trials, newest))
+        if len(devices) > 1 and device is None:
+            others = "; ".join(f"{d.name} ({count_text(d.trials, 'trial')})" for d in devices)
+            emit(f"measured on several devices, of which the last counts: {others}; see one with --device")
 
 
 def show(

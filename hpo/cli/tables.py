@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hpo.format import (
     count_text,
@@ -20,10 +21,11 @@ from hpo.format import (
 from hpo.pareto import knee
 from hpo.problem import losses, within_limits
 from hpo.run.ending import growth_of
-from hpo.skill import Skill
+from hpo.run.phases import Phases
 from hpo.store.spending import Spent
 from hpo.store.values import Front, StudyRecord, StudySummary
 from hpo.trial import LayerRecord, Trial
+from hpo.watch.standing import Standing
 
 _WIDTH = 160
 """Columns of a table that goes into a pipe; a terminal has its own width."""
@@ -128,38 +130,68 @@ def studies_table(studies: Sequence[StudySummary]) -> str:
     return rendered(table) if studies else "the store holds no study yet; begin with: hpo launch quickstart"
 
 
-def study_status(
-    record: StudyRecord,
-    trials: Sequence[Trial],
-    front: Front | None,
-    spent: Spent,
-    skills: Sequence[Skill],
-    now: float,
-) -> str:
+def study_status(standing: Standing) -> str:
     """Return where one study stands."""
-    study = record.study
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
+    record, study, spent, front = standing.record, standing.record.study, standing.spent, standing.front
     lines = [f"study {study.name}: {record.state}" + (f" ({record.message})" if record.message else "")]
     if record.requested != "none":
         lines.append(f"asked to {record.requested}")
-    lines.append(f"trials: {len(trials)}" + "".join(f", {n} {state}" for state, n in sorted(counts.items())))
+    lines.append(coordinator_text(standing))
+    lines.append(trials_text(standing))
     lines.append(
         f"time: {duration_text(record.hours * 3600)}; busy {duration_text(spent.work.seconds)} on workers"
     )
     lines.append(f"spent: {spent.text(study.budget)}")
     if study.search.plateau is not None:
-        lines.append(f"plateau rule: {_growth(record, trials, spent)}")
+        lines.append(f"plateau rule: {_growth(record, standing.trials, spent)}")
+    if phase := phase_text(standing):
+        lines.append(phase)
     if used := record.environment.get("warm_start"):
         lines.append(f"warm start from {used}")
-    lines += [f"model of {skill.words}" for skill in skills]
+    lines += [f"model of {skill.words}" for skill in standing.skills]
     if front is not None:
         share = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4f}"
         lines.append(
             f"front: {count_text(len(front.members), 'member')}{share}, last changed {time_text(front.at)}"
         )
-    return rendered(*lines, *_running(trials, now), *_failures(trials))
+    return rendered(*lines, *_running(standing), *_failures(standing.trials), *retries_text(standing))
+
+
+def coordinator_text(standing: Standing) -> str:
+    """Return who runs the study, and whether the lease still holds."""
+    holder, left = standing.holder, standing.lease_s
+    if holder is None or left is None:
+        return "coordinator: none"
+    if left > 0:
+        return f"coordinator: {holder.owner}, epoch {holder.epoch}, lease for another {duration_text(left)}"
+    return (
+        f"coordinator: {holder.owner} is gone, its lease ran out {duration_text(-left)} ago; "
+        f"go on with: hpo resume {standing.name}"
+    )
+
+
+def trials_text(standing: Standing) -> str:
+    """Return how many trials there are in each state."""
+    counts = sorted((str(state), n) for state, n in standing.counts.items())
+    return f"trials: {len(standing.trials)}" + "".join(f", {n} {state}" for state, n in counts)
+
+
+def phase_text(standing: Standing) -> str:
+    """Return that the search refines what it has found, with how much is left; nothing before it does."""
+    study = standing.record.study
+    uses = standing.spent.uses(study.budget)
+    used = max((use.share for use in uses if use.unit != "trials"), default=0.0)
+    if not study.search.refine or Phases(study, lambda: used).sampled(len(standing.trials)) > 0:
+        return ""
+    return (
+        f"refining: the last {percent_text(study.search.refine)} of the budget go into what is on the front"
+    )
+
+
+def retries_text(standing: Standing) -> list[str]:
+    """Return how often trials were tried again, by cause."""
+    causes = ", ".join(f"{words(cause)} {n}" for cause, n in sorted(standing.retries.items()))
+    return [f"tried again: {causes}"] if causes else []
 
 
 def _growth(record: StudyRecord, trials: Sequence[Trial], spent: Spent) -> str:
@@ -171,18 +203,29 @@ def _growth(record: StudyRecord, trials: Sequence[Trial], spent: Spent) -> str:
     return found.words(rule.gain_per_hour, on_gpu=spent.gpus > 0)
 
 
-def _running(trials: Sequence[Trial], now: float) -> list[Table | str]:
-    running = [t for t in trials if t.state == "running"]
-    if not running:
+def _running(standing: Standing) -> list[Table | str]:
+    if not standing.running:
         return []
+    return ["running:", running_table(standing)]
+
+
+def running_table(standing: Standing) -> Table:
+    """Return a row for each running trial: its worker, and for how long that has been silent."""
     table = Table(box=None, pad_edge=False)
-    for column in ("trial", "worker", "attempt", "since", "stages done", "candidate"):
+    for column in ("trial", "worker", "attempt", "since", "last heard of", "stages done", "candidate"):
         table.add_column(column)
-    for t in running:
-        since = duration_text(max(now - (t.started_at or now), 0.0))
-        stages = ", ".join(s.stage for s in t.stages) or "-"
-        table.add_row(str(t.number), t.worker, str(t.attempt), since, stages, str(t.candidate))
-    return ["running:", table]
+    for t in standing.running:
+        silent = standing.silent_s(t)
+        table.add_row(
+            str(t.number),
+            Text(t.worker),
+            str(t.attempt),
+            duration_text(max(standing.at - (t.started_at or standing.at), 0.0)),
+            "never" if silent is None else f"{duration_text(silent)} ago",
+            ", ".join(s.stage for s in t.stages) or "-",
+            Text(str(t.candidate)),
+        )
+    return table
 
 
 def _failures(trials: Sequence[Trial]) -> list[str]:

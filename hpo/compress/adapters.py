@@ -20,11 +20,15 @@ from hpo.compress.method import Healed, Healing, Patient
 from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.recipe import Knobs
-from hpo.compress.treatment import Treatment, treating
+from hpo.compress.snapshot import Snapshot
+from hpo.compress.teaching import Treatment
+from hpo.compress.treatment import treating
 from hpo.errors import Unsupported
 
 _ADAPTER = "default"
 """Name that peft knows the adapter by."""
+_SENSITIVITIES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""By which peft's AdaLoRA moves ranks: dictionaries of its allocator, by name of a weight."""
 
 
 class AdaLoraKnobs(AdapterKnobs):
@@ -122,6 +126,12 @@ class Lora:
     def after_step(self, tuner: Any, step: int) -> None:
         """Called after each step, from 0."""
 
+    def snapshot(self, tuner: Any) -> Snapshot:
+        return Snapshot()
+
+    def take_up(self, tuner: Any, snapshot: Snapshot) -> None:
+        pass
+
 
 class LoraFa(Lora):
     """LoRA whose matrices next to the input stay as drawn. Source: Zhang et al. 2023, arXiv:2308.03303."""
@@ -210,6 +220,24 @@ class AdaLora(Lora):
 
     def after_step(self, tuner: Any, step: int) -> None:
         tuner.update_and_allocate(step + 1)
+
+    def snapshot(self, tuner: Any) -> Snapshot:
+        """Return how sensitive the loss was to each weight, how sure that is, and which ranks are left."""
+        found = {name: getattr(tuner.rankallocator, name) for name in _SENSITIVITIES}
+        tensors = {f"{name}|{weight}": t for name, held in found.items() for weight, t in held.items()}
+        return Snapshot(tensors, {"ranks": tuner.peft_config[_ADAPTER].rank_pattern})
+
+    def take_up(self, tuner: Any, snapshot: Snapshot) -> None:
+        device = next(tuner.parameters()).device
+        for name in _SENSITIVITIES:
+            begin = f"{name}|"
+            held = {
+                key.removeprefix(begin): tensor.to(device)
+                for key, tensor in snapshot.tensors.items()
+                if key.startswith(begin)
+            }
+            setattr(tuner.rankallocator, name, held)
+        tuner.peft_config[_ADAPTER].rank_pattern = snapshot.fact("ranks")
 
 
 def _is_corrected(layer: LayerPlan) -> bool:

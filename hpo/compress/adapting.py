@@ -13,8 +13,9 @@ from hpo.compress.heal_knobs import HealKnobs
 from hpo.compress.layers import AdaptedLinear, Compressed
 from hpo.compress.method import Patient
 from hpo.compress.shown import RIGHT
+from hpo.compress.snapshot import Snapshot
 from hpo.compress.surgery import replace
-from hpo.compress.treatment import Treatment
+from hpo.compress.teaching import Treatment
 
 
 class AdapterKnobs(HealKnobs):
@@ -53,6 +54,14 @@ class AdapterKind(Protocol):
 
     def after_step(self, tuner: Any, step: int) -> None:
         """Called after each step, from 0, with gradients in place."""
+        ...
+
+    def snapshot(self, tuner: Any) -> Snapshot:
+        """Return what peft's model has learnt beside the parameters that are trained."""
+        ...
+
+    def take_up(self, tuner: Any, snapshot: Snapshot) -> None:
+        """Go on from there."""
         ...
 
 
@@ -116,6 +125,13 @@ class Adapters(Treatment):
     def after_step(self, step: int) -> None:
         if self._tuner:
             self._kind.after_step(self._tuner, step)
+
+    def snapshot(self) -> Snapshot:
+        return self._kind.snapshot(self._tuner) if self._tuner else Snapshot()
+
+    def take_up(self, snapshot: Snapshot) -> None:
+        if self._tuner:
+            self._kind.take_up(self._tuner, snapshot)
 
     def finish(self) -> None:
         self._stand_ins.put_learnt(self._merged_weight)

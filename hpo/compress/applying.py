@@ -1,12 +1,15 @@
 """Apply a plan to a model, change by change, and heal what comes of it."""
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
 
 from hpo import registry
+from hpo.compress.keeper import Keeper
 from hpo.compress.layers import PackedCaching
 from hpo.compress.method import Healed, Healer, Healing, Patient
 from hpo.compress.pausing import healing_of, run_out
@@ -16,7 +19,10 @@ from hpo.compress.profiling import Profiler
 from hpo.compress.shared_healing import SharedHealing
 from hpo.compress.surgery import shared_copy
 from hpo.compress.warm import keep_healed, start_from
+from hpo.models.cache import Unwritable
 from hpo.space import Candidate
+
+_log = logging.getLogger(__name__)
 
 
 def compressed(base: Profiler, candidate: Candidate, plan: Plan) -> nn.Module:
@@ -58,6 +64,7 @@ def healing(
     parent_plan: str = "",
     keep: bool = False,
     share: bool = False,
+    keeper: Keeper | None = None,
 ) -> Healing:
     """Heal a compressed model in place and make the changes that come after; pauses as its healer does.
 
@@ -70,31 +77,62 @@ def healing(
         keep: whether to keep the healed factors there, for others to start from.
         share: whether to take the healing of an earlier plan that differs only in what comes after, where it
             is in the cache, and to keep this one's for later plans. A shared healing does not pause.
+        keeper: keeps checkpoints of this healing, and takes it up from one; by default there are none. The
+            caller removes what it leaves.
+
+    Raises:
+        Preempted: the keeper was told that the process has to go.
     """
     shared = SharedHealing(base.store.key, plan.healed_as) if share and not parent_plan else None
     outcome = shared.given_to(model) if shared is not None else None
     if outcome is None:
         names = tuple(model.state_dict())
         seed = heal_seed(plan) if seed is None else seed
-        outcome = yield from _by_healer(base, candidate, plan, model, seed, parent_plan)
+        outcome = yield from _by_healer(base, candidate, plan, model, seed, parent_plan, keeper)
         if shared is not None:
-            shared.keep(model, base.dense.module, names, outcome)
+            with _optional():
+                shared.keep(model, base.dense.module, names, outcome)
     if keep:
-        keep_healed(model, base.store.key, plan.hash)
-    after = [change for change in plan.changes if change.is_healed]
-    with_cache(_made(base, candidate, model, after, is_dense=False).eval(), plan)
+        with _optional():
+            keep_healed(model, base.store.key, plan.hash)
+    finished(base, candidate, plan, model)
     return outcome
 
 
+def finished(base: Profiler, candidate: Candidate, plan: Plan, model: nn.Module) -> nn.Module:
+    """Make the changes that come after a plan's healing, in place; the model is in eval mode then."""
+    after = [change for change in plan.changes if change.is_healed]
+    return with_cache(_made(base, candidate, model, after, is_dense=False).eval(), plan)
+
+
 def _by_healer(
-    base: Profiler, candidate: Candidate, plan: Plan, model: nn.Module, seed: int, parent_plan: str
+    base: Profiler,
+    candidate: Candidate,
+    plan: Plan,
+    model: nn.Module,
+    seed: int,
+    parent_plan: str,
+    keeper: Keeper | None,
 ) -> Healing:
     assert plan.heal is not None
     healer: Healer = registry.load("method", plan.heal.method)()
-    patient = Patient(model, plan, base.materials(preparations_of(candidate, _stages(plan.changes))))
+    materials = base.materials(preparations_of(candidate, _stages(plan.changes)))
     warm = bool(parent_plan) and start_from(model, base.store.key, parent_plan, base.calibration)
+    if keeper is not None:
+        begun_from = parent_plan if warm else ""
+        keeper.at(base.store.key, f"{plan.healed_as or plan.hash}|{seed}|{begun_from}")
+    patient = Patient(model, plan, materials, keeper or Keeper())
     outcome = yield from healing_of(healer, patient, plan.heal, seed)
     return replace(outcome, warm=warm)
+
+
+@contextmanager
+def _optional() -> Iterator[None]:
+    """Go on without what only saves later trials some work, where there is no room for it."""
+    try:
+        yield
+    except Unwritable as error:
+        _log.warning("a healing is not kept for other trials: %s", error)
 
 
 def with_cache(model: nn.Module, plan: Plan) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import math
 
+from hpo.compress.snapshot import Snapshot
 from hpo.healing_curve import HealingCurve, Point
 
 MOST_POINTS = 100
@@ -40,6 +41,21 @@ class CurveRecorder:
         if math.isfinite(loss) and self._checked and self._checked[-1][0] == self._steps:
             self._checked.pop()
         self._keep(loss)
+
+    def snapshot(self) -> Snapshot:
+        """Return what was noted so far, for a healing that is taken up again."""
+        noted = {"steps": self._steps, "since": list(self._since)}
+        return Snapshot(facts={**noted, "trained": list(self._trained), "checked": list(self._checked)})
+
+    def take_up(self, snapshot: Snapshot) -> None:
+        """Go on from there.
+
+        Raises:
+            Misfit: it tells of something else.
+        """
+        self._steps, self._since = snapshot.fact("steps"), list(snapshot.fact("since"))
+        self._trained = [(step, loss) for step, loss in snapshot.fact("trained")]
+        self._checked = [(step, loss) for step, loss in snapshot.fact("checked")]
 
     def _keep(self, loss: float) -> None:
         if math.isfinite(loss):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from hpo.compress.preparation import Preparation, Prepared
 from hpo.compress.statistics import Statistics
 from hpo.errors import HpoError
 from hpo.measure.quiet import QuietNode
-from hpo.models.cache import build_once, cache_dir
+from hpo.models.cache import MANIFEST, build_once, cache_dir
 
 _VERSION = "2"
 """Part of every key: raise it when the content of a cache entry changes its meaning."""
@@ -50,7 +51,8 @@ class FactorStore:
         """Return the tensors of a layer, as views of the file.
 
         Raises:
-            HpoError: the preparation has not been built.
+            HpoError: the preparation has not been built, or is damaged; then whoever asks for it next has it
+                built again.
         """
         path = self.directory(name) / f"{stem}.safetensors"
         if not path.is_file():
@@ -58,7 +60,13 @@ class FactorStore:
                 f"{name!r} was not prepared for {stem}: {path} is missing",
                 "profile the model again for this space",
             )
-        tensors: dict[str, Tensor] = load_file(path)
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except SafetensorError as error:
+            (self.directory(name) / MANIFEST).unlink(missing_ok=True)
+            raise HpoError(
+                f"{path} is damaged: {error}", "it is built again when it is asked for next: try again"
+            ) from error
         return tensors
 
     def arrays(self, name: str) -> dict[str, NDArray[np.float64]]:

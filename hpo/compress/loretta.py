@@ -21,7 +21,8 @@ from hpo.compress.mpo_sites import balanced_sites
 from hpo.compress.pausing import run_out
 from hpo.compress.plan import HealPlan
 from hpo.compress.recipe import Knobs
-from hpo.compress.treatment import Treatment, treating
+from hpo.compress.teaching import Treatment
+from hpo.compress.treatment import treating
 from hpo.errors import Unsupported
 
 

@@ -24,6 +24,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 from torch import nn
 
 from hpo.compress.cache_plan import CachePlan, CacheShape
+from hpo.compress.keeper import Keeper
 from hpo.compress.layer_plan import LayerPlan
 from hpo.compress.materials import Materials
 from hpo.compress.plan import HealPlan, PartPlan, Plan, TrainPlan
@@ -217,6 +218,8 @@ class Patient:
     plan: Plan
     materials: Materials
     """The dense model, which may teach, and the calibration text, which is all that may be read."""
+    keeper: Keeper = field(default_factory=Keeper, compare=False)
+    """Keeps its checkpoints; by default none."""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,12 @@ from hpo.compress.layers import LowRankLinear
 from hpo.compress.losses import loss_of
 from hpo.compress.method import Healed, Patient
 from hpo.compress.nested_math import drawn_shares, parsed_shares, rank_at
+from hpo.compress.pausing import run_out
 from hpo.compress.plan import Change, HealPlan, Plan
 from hpo.compress.recipe import Knobs
 from hpo.compress.residual import evened
-from hpo.compress.training import Course, Trained, batches, train
+from hpo.compress.snapshot import Snapshot
+from hpo.compress.training import Course, Trained, Training, batches
 from hpo.compress.treatment import balance, check_finite, factor_parameters, loss_or_infinity, put_back, texts
 from hpo.compress.warm import healed_directory
 from hpo.errors import Unsupported
@@ -217,7 +219,7 @@ class SharedRun:
             return sum(_with(use, share, lambda: loss_or_infinity(model, held_out)) for share in shares)
 
         _replaced(model, prefixes)
-        trained = train(
+        training = Training(
             Course(
                 parameters=parameters,
                 loss=loss_of(model, self.patient.materials.dense, knobs),
@@ -230,7 +232,25 @@ class SharedRun:
                 record=recorder.step,
             )
         )
+        trained = self._kept(training, recorder)
         _replaced(model, layers)
+        return trained
+
+    def _kept(self, training: Training, recorder: CurveRecorder) -> Trained:
+        """Train to the end, with checkpoints of the run, which are of no use after it."""
+        keeper = self.patient.keeper.beside(self.key)
+
+        def snapshot() -> Snapshot:
+            return Snapshot.joined(training=training.snapshot(), recorder=recorder.snapshot())
+
+        def take_up(found: Snapshot) -> None:
+            noted = found.part("recorder")
+            training.take_up(found.part("training"))
+            recorder.take_up(noted)
+
+        keeper.take_up(take_up)
+        trained = run_out(keeper.watch(training.steps(), snapshot))
+        keeper.remove()
         return trained
 
 

@@ -1,12 +1,11 @@
 """One healing for all plans that differ only in what comes after it: another rounding costs no second one.
 
 Kept by content, ``<cache>/healings/<model and text>/<plan up to its healing>``, and removed again, the one
-that was used longest ago first, when all of them together take more than `MOST_GIB`.
+that was used longest ago first, when all of them together take more than `hpo.compress.room` allows.
 """
 
 import json
 import os
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,12 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hpo.compress.method import Healed
-from hpo.errors import UsageError
+from hpo.compress.room import Entry, most_bytes, trim
 from hpo.healing_curve import HealingCurve
-from hpo.models.cache import MANIFEST, build_once, cache_dir, faults
-
-MOST_GIB = "HPO_HEALINGS_GIB"
-"""Environment variable: how much disk healings may take, in GiB; 20 without it, and 0 keeps none."""
+from hpo.models.cache import MANIFEST, build_once, cache_dir, fetched
 
 _FILE = "state.safetensors"
 
@@ -44,7 +40,7 @@ class SharedHealing:
     def given_to(self, model: nn.Module) -> Healed | None:
         """Put what was learnt into a freshly compressed model; None, and the model as it was, where there
         is nothing or it does not fit."""
-        if faults(self.directory):
+        if not fetched(self.directory):
             return None
         try:
             with safe_open(self.directory / _FILE, framework="pt") as file:
@@ -71,7 +67,7 @@ class SharedHealing:
         `names` are those of the model's tensors before it was healed. Where they are others now, nothing is
         kept: adapters that stay are modules that a freshly compressed model does not have.
         """
-        most, state = _most_bytes(), model.state_dict()
+        most, state = most_bytes(), model.state_dict()
         if not most or set(state) != set(names):
             return
         # Cloned, since layers may share a tensor and a file holds each by itself.
@@ -84,7 +80,7 @@ class SharedHealing:
             save_file(own, directory / _FILE, metadata)
 
         build_once(self.directory, fill)
-        _trim(self.directory.parent.parent, most)
+        trim(_entries(self.directory.parent.parent), most)
 
 
 def _own(state: Mapping[str, Tensor], dense: nn.Module) -> dict[str, Tensor]:
@@ -93,28 +89,7 @@ def _own(state: Mapping[str, Tensor], dense: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if tensor.data_ptr() not in shared}
 
 
-def _most_bytes() -> int:
-    given = os.environ.get(MOST_GIB, "20")
-    try:
-        most = float(given)
-    except ValueError:
-        raise UsageError(f"{MOST_GIB} is {given!r}, which is no number", "give GiB, such as 20") from None
-    return max(int(most * 2**30), 0)
-
-
-def _trim(parent: Path, most_bytes: int) -> None:
-    """Remove entries until the rest takes at most so many bytes, those used longest ago first.
-
-    Other processes add and remove entries meanwhile: what is gone by the time it is looked at takes no room.
-    """
-    total = 0
-    for _, size, directory in sorted(_entries(parent), reverse=True):
-        total += size
-        if total > most_bytes:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def _entries(parent: Path) -> Iterator[tuple[float, int, Path]]:
+def _entries(parent: Path) -> Iterator[Entry]:
     """Yield when each entry was used last, its bytes and its directory; what is being built is no entry."""
     for manifest in parent.glob(f"*/[!.]*/{MANIFEST}"):
         with suppress(OSError):

@@ -29,8 +29,9 @@ from hpo.compress.quantizer import Quantizer
 from hpo.compress.recipe import Knobs
 from hpo.compress.rounding import LARGEST, RoundToNearest
 from hpo.compress.surgery import replace, weight_of
+from hpo.compress.teaching import Treatment
 from hpo.compress.ternary import TernaryQuantizer, untied
-from hpo.compress.treatment import Treatment, factor_parameters, treating
+from hpo.compress.treatment import factor_parameters, treating
 from hpo.compress.trits import Trits
 from hpo.errors import NonFinite, Unsupported
 

@@ -6,14 +6,14 @@ Letters: B sequences, T tokens.
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hpo.compress.heal_knobs import HealKnobs, Schedule
-from hpo.compress.mezo import mezo_step
+from hpo.compress.optimisers import optimiser_of
 from hpo.compress.pausing import run_out
+from hpo.compress.snapshot import Misfit, Snapshot
 from hpo.measure.quiet import QuietNode
 from hpo.models.text import Corpus
 
@@ -23,8 +23,6 @@ HELD_OUT = 10
 """One sequence in so many is held out of the calibration text, to choose by."""
 PADDING = -100
 """Target of a place that holds no token; torch's cross-entropy leaves it out."""
-_LARGEST_NORM = 1.0
-"""Of the gradient over all parameters; above it is scaled down."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From token ids (B, T) and targets (B, T - 1), ``PADDING`` where there is none, to a scalar in nats."""
@@ -74,44 +72,81 @@ def train(course: Course) -> Trained:
 
 
 def training(course: Course) -> Generator[int, None, Trained]:
-    """Train in place and yield, after each step, the steps taken in this course.
+    """Train in place and yield, after each step, the steps taken in this course; see `Training.steps`."""
+    return Training(course).steps()
 
-    Parameters of half precision are trained through float32 copies. With patience, the parameters end in the
-    best state that was checked. A step whose loss is not finite ends the course and yields nothing. Closed
-    early, the parameters are left where they are, frozen.
+
+class Training:
+    """A course under way. After any step it can be written down, and taken up again where it stood.
+
+    Torch's own random state is no part of that: all that a course draws comes from generators of its own.
     """
-    optimiser = _optimiser(course)
-    best = _Best(course)
-    node = QuietNode()
-    for parameter in course.parameters:
-        parameter.requires_grad_(True)
-    try:
-        for step in range(course.steps):
-            with node.working():
-                if not _step(course, optimiser, step):
-                    return Trained(step, is_sound=best.put_back())
-            is_over = best.is_over(step + 1)
-            yield step + 1
-            if is_over:
-                return Trained(step + 1, is_sound=best.put_back())
-        return Trained(course.steps, is_sound=best.put_back() or not course.knobs.patience)
-    finally:
+
+    def __init__(self, course: Course) -> None:
+        self.taken = 0
+        """Steps taken."""
+        self._course = course
+        self._optimiser = optimiser_of(course.parameters, course.knobs, course.seed)
+        self._best = _Best(course)
+
+    def steps(self) -> Generator[int, None, Trained]:
+        """Train in place and yield, after each step, the steps taken.
+
+        Parameters of half precision are trained through float32 copies. With patience, the parameters end in
+        the best state that was checked. A step whose loss is not finite ends the course and yields nothing.
+        Closed early, the parameters are left where they are, frozen.
+        """
+        course, best, node = self._course, self._best, QuietNode()
         for parameter in course.parameters:
-            parameter.requires_grad_(False)
-            parameter.grad = None
+            parameter.requires_grad_(True)
+        try:
+            while self.taken < course.steps and not best.is_over:
+                with node.working():
+                    if not self._step():
+                        return Trained(self.taken, is_sound=best.put_back())
+                self.taken += 1
+                best.look(self.taken)
+                yield self.taken
+            return Trained(self.taken, is_sound=best.put_back() or not course.knobs.patience)
+        finally:
+            for parameter in course.parameters:
+                parameter.requires_grad_(False)
+                parameter.grad = None
 
+    def _step(self) -> bool:
+        """Take a step; return whether its loss was finite."""
+        course, step = self._course, self.taken
+        course.before_step(step)
+        ids_BT, targets = next(course.batches)
+        rate = course.knobs.learning_rate * rate_share(course.knobs.schedule, course.steps, step)
+        loss = self._optimiser.step(lambda: course.loss(ids_BT, targets), rate)
+        if not math.isfinite(loss):
+            return False
+        course.record(loss)
+        course.after_step(step)
+        return True
 
-def _step(course: Course, optimiser: "_Optimiser", step: int) -> bool:
-    """Take a step; return whether its loss was finite."""
-    course.before_step(step)
-    ids_BT, targets = next(course.batches)
-    rate = course.knobs.learning_rate * rate_share(course.knobs.schedule, course.steps, step)
-    loss = optimiser.step(lambda: course.loss(ids_BT, targets), rate)
-    if not math.isfinite(loss):
-        return False
-    course.record(loss)
-    course.after_step(step)
-    return True
+    def snapshot(self) -> Snapshot:
+        """Return where the course stands; only after a step."""
+        own = Snapshot(facts={"taken": self.taken})
+        return Snapshot.joined(own=own, optimiser=self._optimiser.snapshot(), best=self._best.snapshot())
+
+    def take_up(self, snapshot: Snapshot) -> None:
+        """Go on from there, before the first step.
+
+        Raises:
+            Misfit: it is of another course; nothing has changed.
+        """
+        taken = snapshot.part("own").fact("taken")
+        if not isinstance(taken, int) or not 0 < taken <= self._course.steps:
+            raise Misfit(f"it is of step {taken!r}, where there are {self._course.steps}")
+        best = snapshot.part("best")
+        self._best.check(best)
+        self._optimiser.take_up(snapshot.part("optimiser"))
+        self._best.take_up(best)
+        for _ in range(taken):
+            next(self._course.batches)
+        self.taken = taken
 
 
 def rate_share(schedule: Schedule, steps: int, step: int) -> float:
@@ -151,74 +186,6 @@ def batches(corpus: Corpus, size: int, seed: int, device: torch.device) -> Itera
             yield ids.to(device), targets.to(device)
 
 
-class _Optimiser(Protocol):
-    def step(self, loss: Callable[[], Tensor], rate: float) -> float:
-        """Move the parameters; return the loss. Where it is not finite, nothing moves."""
-        ...
-
-
-def _optimiser(course: Course) -> _Optimiser:
-    return _Mezo(course) if course.knobs.optimiser == "mezo" else _AdamW(course)
-
-
-class _Masters:
-    """The parameters in float32: copies of those of half precision, which cannot hold small updates."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
-        self.weights: list[Tensor] = [
-            p if p.dtype == torch.float32 else p.detach().float().clone() for p in parameters
-        ]
-
-    @torch.no_grad()
-    def write(self) -> None:
-        for parameter, weight in zip(self.parameters, self.weights, strict=True):
-            if parameter is not weight:
-                parameter.copy_(weight)
-
-
-class _AdamW:
-    """Loshchilov and Hutter 2019, arXiv:1711.05101; without decay, which would undo the factorisation."""
-
-    def __init__(self, course: Course) -> None:
-        self._masters = _Masters(course.parameters)
-        self._adamw = torch.optim.AdamW(self._masters.weights, weight_decay=0.0, betas=(0.9, 0.95))
-
-    def step(self, loss: Callable[[], Tensor], rate: float) -> float:
-        masters = self._masters
-        value = loss()
-        if not torch.isfinite(value):
-            return math.nan
-        # Experts that no token was sent to have no gradient.
-        gradients = torch.autograd.grad(value, masters.parameters, allow_unused=True)
-        for master, gradient in zip(masters.weights, gradients, strict=True):
-            master.grad = torch.zeros_like(master) if gradient is None else gradient.float()
-        nn.utils.clip_grad_norm_(masters.weights, _LARGEST_NORM)
-        self._adamw.param_groups[0]["lr"] = rate
-        self._adamw.step()
-        masters.write()
-        return float(value.detach())
-
-
-class _Mezo:
-    """Two forward passes a step; see `hpo.compress.mezo`."""
-
-    def __init__(self, course: Course) -> None:
-        self._masters = _Masters(course.parameters)
-        self._perturbation = course.knobs.perturbation
-        self._seeds = torch.Generator().manual_seed(course.seed)
-
-    def step(self, loss: Callable[[], Tensor], rate: float) -> float:
-        def value() -> float:
-            self._masters.write()
-            return float(loss())
-
-        seed = int(torch.randint(2**62, (), generator=self._seeds))
-        mean = mezo_step(self._masters.weights, value, seed, rate, self._perturbation)
-        self._masters.write()
-        return mean
-
-
 @dataclass
 class _Best:
     """The best state checked so far, and how many checks ago that was."""
@@ -228,18 +195,22 @@ class _Best:
     saved: list[Tensor] = field(default_factory=list)
     since: int = 0
 
-    def is_over(self, steps: int) -> bool:
-        """Check the state after so many steps where a check is due; return whether patience has run out."""
+    @property
+    def is_over(self) -> bool:
+        """Whether patience has run out."""
+        return bool(self.course.knobs.patience) and self.since >= self.course.knobs.patience
+
+    def look(self, steps: int) -> None:
+        """Check the state after so many steps where a check is due."""
         knobs = self.course.knobs
         if not knobs.patience or (steps % knobs.check_every and steps != self.course.steps):
-            return False
+            return
         loss = self.course.check()
         if loss < self.lowest:
             self.lowest, self.since = loss, 0
             self.saved = [parameter.detach().clone() for parameter in self.course.parameters]
         else:
             self.since += 1
-        return self.since >= knobs.patience
 
     @torch.no_grad()
     def put_back(self) -> bool:
@@ -249,3 +220,18 @@ class _Best:
         for parameter, value in zip(self.course.parameters, self.saved, strict=True):
             parameter.copy_(value)
         return True
+
+    def snapshot(self) -> Snapshot:
+        facts = {"lowest": self.lowest, "since": self.since}
+        return Snapshot(Snapshot.listed(self.saved).tensors, facts)
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Refuse what is of other parameters."""
+        snapshot.like(self.course.parameters if snapshot.tensors else [])
+        if not isinstance(snapshot.fact("since"), int) or not isinstance(snapshot.fact("lowest"), float):
+            raise Misfit(f"its best state is told as {dict(snapshot.facts)}")
+
+    def take_up(self, snapshot: Snapshot) -> None:
+        self.lowest, self.since = snapshot.fact("lowest"), snapshot.fact("since")
+        values = snapshot.like(self.course.parameters if snapshot.tensors else [])
+        self.saved = [v.to(p.device) for v, p in zip(values, self.course.parameters, strict=False)]

@@ -5,8 +5,8 @@ not name stays frozen. Evaluation text is never seen.
 """
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 import torch
@@ -24,36 +24,11 @@ from hpo.compress.pausing import SHORT_STEPS, pausing_once, run_out
 from hpo.compress.sparse_values import values_alone
 from hpo.compress.surgery import rebuilding
 from hpo.compress.svd_math import balanced
-from hpo.compress.training import Course, Loss, batches, split, training
+from hpo.compress.teaching import Lesson, Teaching, Treatment
+from hpo.compress.training import split
 from hpo.errors import NonFinite
 from hpo.measure.quality import mean_nll
 from hpo.models.text import Corpus
-
-_Run = Generator[int, None, tuple[int, bool]]
-"""Yields after each step; returns the steps taken and whether what came of them is sound."""
-_PausingRun = Generator[Checked, None, tuple[int, bool]]
-"""As `_Run`, but yields where healing pauses."""
-
-
-class Treatment:
-    """What is trained in a model, and what becomes of it. By default nothing, and nothing."""
-
-    def phases(self) -> Sequence[Sequence[nn.Parameter]]:
-        """Return what is trained, one part after the other; the steps are divided among them."""
-        raise NotImplementedError
-
-    def penalty(self) -> Tensor | None:
-        """Return what is added to the loss."""
-        return None
-
-    def after_step(self, step: int) -> None:
-        """Called after each step, from 0, with gradients in place."""
-
-    def finish(self) -> None:
-        """Put what was learnt into the layers."""
-
-    def undo(self) -> None:
-        """Put back the modules that were there before. Values of their factors are put back by the caller."""
 
 
 class Begin(Protocol):
@@ -87,7 +62,7 @@ def treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Hea
 
 
 def _treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> Healing:
-    model = patient.model
+    model, keeper = patient.model, patient.keeper
     factors = factor_parameters(model)
     check_finite(factors)
     balance(model)
@@ -97,12 +72,33 @@ def _treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> He
     treatment = begin(patient, seed)
     recorder = CurveRecorder(knobs.loss, knobs.steps)
     recorder.mark(before)
-    run = _teaching(patient, treatment, knobs, text, held_out, seed, recorder)
+    lesson = Lesson(
+        knobs=knobs,
+        loss=loss_of(model, patient.materials.dense, knobs),
+        text=text,
+        device=next(model.parameters()).device,
+        seed=seed,
+        check=lambda: loss_or_infinity(model, held_out),
+    )
+    teaching = Teaching(treatment, lesson, recorder)
+    keeper.take_up(teaching.take_up)
+
+    def look() -> Checked:
+        with _undisturbed(model):
+            loss = loss_or_infinity(model, held_out)
+        recorder.mark(loss)
+        teaching.seen = Checked(SHORT_STEPS, loss, recorder.curve)
+        keeper.keep(teaching.snapshot)
+        return teaching.seen
+
+    run = keeper.watch(teaching.run(), teaching.snapshot)
     try:
-        steps, is_sound = yield from _pausing(run, knobs, model, held_out, recorder)
+        steps, is_sound = yield from _pausing(run, knobs, teaching, look)
     except GeneratorExit:
         _take_back(treatment, factors, saved)
         raise
+    if is_sound:
+        keeper.keep(teaching.snapshot)  # what comes after the healing may be cut short, too
     after = _finished(treatment, model, held_out) if is_sound else math.inf
     if not knobs.patience:  # with it, this is not the loss after the last step but that of the best check
         recorder.mark(after)
@@ -113,19 +109,20 @@ def _treating(patient: Patient, knobs: HealKnobs, seed: int, begin: Begin) -> He
 
 
 def _pausing(
-    run: _Run, knobs: HealKnobs, model: nn.Module, held_out: Corpus, recorder: CurveRecorder
-) -> _PausingRun:
-    """Let a run pause, unless it is a short one as a whole."""
-
-    def look() -> Checked:
-        with _undisturbed(model):
-            loss = loss_or_infinity(model, held_out)
-        recorder.mark(loss)
-        return Checked(SHORT_STEPS, loss, recorder.curve)
-
+    run: Generator[int, None, tuple[int, bool]],
+    knobs: HealKnobs,
+    teaching: Teaching,
+    look: Callable[[], Checked],
+) -> Generator[Checked, None, tuple[int, bool]]:
+    """Let a run pause, unless it is a short one as a whole. One that goes on from after its pause shows at
+    once what was seen there."""
     if knobs.steps <= SHORT_STEPS:
         return run_out(run)
-    return (yield from pausing_once(run, SHORT_STEPS, look))
+    if teaching.taken >= SHORT_STEPS:
+        with closing(run):
+            yield teaching.seen or look()
+            return run_out(run)
+    return (yield from pausing_once(run, SHORT_STEPS - teaching.taken, look))
 
 
 @contextmanager
@@ -151,53 +148,6 @@ def _finished(treatment: Treatment, model: nn.Module, held_out: Corpus) -> float
     except NonFinite:
         return math.inf
     return loss_or_infinity(model, held_out)
-
-
-def _teaching(
-    patient: Patient,
-    treatment: Treatment,
-    knobs: HealKnobs,
-    text: Corpus,
-    held_out: Corpus,
-    seed: int,
-    recorder: CurveRecorder,
-) -> _Run:
-    """Train each part in its turn, yielding after each step."""
-
-    def check() -> float:
-        found = loss_or_infinity(patient.model, held_out)
-        recorder.check(found)
-        return found
-
-    phases = [parameters for parameters in treatment.phases() if parameters]
-    loss = _with_penalty(loss_of(patient.model, patient.materials.dense, knobs), treatment)
-    device = next(patient.model.parameters()).device
-    steps = 0
-    for turn, parameters in enumerate(phases):
-        course = Course(
-            parameters=parameters,
-            loss=loss,
-            batches=batches(text, knobs.batch, seed + turn, device),
-            knobs=knobs,
-            steps=knobs.steps * (turn + 1) // len(phases) - knobs.steps * turn // len(phases),
-            seed=seed + turn,
-            check=check,
-            after_step=treatment.after_step,
-            record=recorder.step,
-        )
-        trained = yield from training(course)
-        steps += trained.steps
-        if not trained.is_sound:
-            return steps, False
-    return steps, True
-
-
-def _with_penalty(loss: Loss, treatment: Treatment) -> Loss:
-    def total(ids_BT: Tensor, targets: Tensor) -> Tensor:
-        penalty = treatment.penalty()
-        return loss(ids_BT, targets) if penalty is None else loss(ids_BT, targets) + penalty
-
-    return total
 
 
 def texts(patient: Patient, knobs: HealKnobs) -> tuple[Corpus, Corpus]:

@@ -16,7 +16,7 @@ from hpo.compress.mpo_math import full_cores, sliced
 from hpo.compress.svd_math import balanced
 from hpo.compress.training import split
 from hpo.compress.treatment import loss_or_infinity
-from hpo.models.cache import build_once, cache_dir, faults
+from hpo.models.cache import build_once, cache_dir, fetched
 from hpo.models.text import Corpus
 
 _FILE = "factors.safetensors"
@@ -29,7 +29,7 @@ def healed_directory(key: str, plan_hash: str) -> Path:
 
 def has_healed(key: str, plan_hash: str) -> bool:
     """Whether the healed factors of a plan are at hand, whole."""
-    return not faults(healed_directory(key, plan_hash))
+    return fetched(healed_directory(key, plan_hash))
 
 
 def keep_healed(model: nn.Module, key: str, plan_hash: str) -> None:

@@ -16,17 +16,23 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
+from safetensors import SafetensorError
 
 from hpo.errors import HpoError
+from hpo.models.shared_files import shared_files
 
 MANIFEST = "manifest.json"
 
 _log = logging.getLogger(__name__)
+
+
+class Unwritable(HpoError):
+    """An entry of the cache cannot be written: no room, or no permission."""
 
 
 def cache_dir() -> Path:
@@ -42,23 +48,62 @@ def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
     that want the same entry wait. A torn entry (files missing or of another size) is built again.
 
     Raises:
-        HpoError: the cache cannot be written (any OSError, also one of `build`). Whatever else `build`
-            raises passes through. Nothing is left behind in either case.
+        Unwritable: the cache cannot be written (any OSError, also one of `build`, and what safetensors makes
+            of one). Whatever else `build` raises passes through. Nothing is left behind in either case.
     """
     if not faults(directory):
         return directory
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(directory):
-            _sweep(directory)
-            if faults(directory):
-                _build(directory, build)
-    except OSError as error:
-        raise HpoError(
+        if not fetched(directory) and _built(directory, build):
+            _publish(directory)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, SafetensorError) and "I/O error" not in str(error):
+            raise
+        raise Unwritable(
             f"the cache entry {directory} cannot be written: {error}",
             "set HPO_CACHE to a writable directory with room for it",
         ) from error
     return directory
+
+
+def fetched(directory: Path) -> bool:
+    """Whether an entry is there and whole, now that others' copies of it were looked for (`HPO_SHARED`)."""
+    if not faults(directory):
+        return True
+    shared, name = shared_files(), _shared_name(directory)
+    if shared is None or name is None:
+        return False
+
+    def fetch(partial: Path) -> None:
+        if not shared.fetch(name, partial):
+            raise _NotShared
+
+    with suppress(_NotShared, OSError):  # a cache that cannot be written is told of by who has to
+        _built(directory, fetch)
+    return not faults(directory)
+
+
+class _NotShared(Exception):
+    """Nobody has shared the entry, or its copy is not sound."""
+
+
+def _publish(directory: Path) -> None:
+    """Share an entry that was built here."""
+    shared, name = shared_files(), _shared_name(directory)
+    if shared is not None and name is not None:
+        shared.publish(name, directory, _listed(directory))
+
+
+def _shared_name(directory: Path) -> str | None:
+    """Return by what name others know an entry: its path in the cache."""
+    path, cache = directory.absolute(), cache_dir().absolute()
+    return path.relative_to(cache).as_posix() if path.is_relative_to(cache) else None
+
+
+def _listed(directory: Path) -> dict[str, tuple[int, str]]:
+    """Return the size and SHA-256 of each file of an entry, as its manifest has them."""
+    manifest = json.loads((directory / MANIFEST).read_bytes())
+    return {str(name): (int(e["bytes"]), str(e["sha256"])) for name, e in manifest["files"].items()}
 
 
 def faults(directory: Path, checksums: bool = False) -> list[str]:
@@ -67,8 +112,7 @@ def faults(directory: Path, checksums: bool = False) -> list[str]:
     Compares names and sizes, which is cheap enough for every open; with `checksums` also contents.
     """
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
-        files = {str(name): (int(e["bytes"]), str(e["sha256"])) for name, e in manifest["files"].items()}
+        files = _listed(directory)
     except FileNotFoundError:
         return [f"{directory} has no {MANIFEST}"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -89,6 +133,17 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _built(directory: Path, build: Callable[[Path], None]) -> bool:
+    """Build an entry unless another process does so first; whether it was built here."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        _sweep(directory)
+        if not faults(directory):
+            return False
+        _build(directory, build)
+        return True
 
 
 def _build(directory: Path, build: Callable[[Path], None]) -> None:

@@ -18,6 +18,7 @@ from hpo.models.cache import sha256
 from hpo.models.hub import fetch
 from hpo.models.progress import without_bars
 from hpo.models.reference import reference_directory
+from hpo.models.remote_code import check_code
 from hpo.models.source import Origin, check_directory, check_source
 from hpo.study import ModelSource
 
@@ -75,6 +76,7 @@ def load_model(source: ModelSource, device: str = "cpu") -> DenseModel:
     """
     directory, commit = _resolve(source)
     check_directory(directory)
+    check_code(directory, source)
     module = _load_module(directory, source)
     tokenizer = _load_tokenizer(directory, source)
     _check_finite(module, directory)
@@ -138,7 +140,7 @@ def _as_model_error(directory: Path, what: str) -> Iterator[None]:
         raise ModelError(
             f"the {what} in {directory} cannot be loaded: {reason}",
             "it must load with AutoModelForCausalLM and AutoTokenizer of transformers; a model with "
-            "code of its own needs model.trust_remote_code, and your trust",
+            "code of its own needs model.trust_remote_code, its commit in model.revision, and your trust",
             _SOURCE,
         ) from error
 

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 from hpo.errors import ModelError
 from hpo.models.hub import fetch
 from hpo.models.reference import reference_recipe
+from hpo.models.remote_code import check_code
 from hpo.models.source import Origin, origin
 from hpo.study import ModelSource
 
@@ -22,6 +23,7 @@ def block_count(source: ModelSource) -> int:
     if found is Origin.REFERENCE:
         return reference_recipe().layers
     directory = fetch(source)[0] if found is Origin.HUB else Path(source.source).expanduser()
+    check_code(directory, source)
     config: Any = AutoConfig.from_pretrained(directory, trust_remote_code=source.trust_remote_code)
     blocks = getattr(config, "num_hidden_layers", None)  # transformers maps n_layer and the like to it
     if not isinstance(blocks, int) or blocks < 1:

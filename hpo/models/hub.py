@@ -41,6 +41,12 @@ def fetch(source: ModelSource) -> tuple[Path, str]:
         ModelError: no such model or revision, no permission, or unreachable and not in the cache.
     """
     commit = _commit_on_hub(source)
+    if source.trust_remote_code and commit not in (None, source.revision):
+        raise ModelError(
+            f"the hub has {source.source!r} at {commit}, not at the commit {source.revision} that is trusted",
+            "give the commit whose code you have read",
+            ("model", "revision"),
+        )
     patterns = [*_NEEDED, "*.py"] if source.trust_remote_code else _NEEDED
     try:
         snapshot = snapshot_download(

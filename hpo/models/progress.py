@@ -1,5 +1,7 @@
 """Progress of a long step: a bar on a terminal, a line now and then elsewhere, always on stderr."""
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +52,14 @@ def _lines(title: str, steps: int) -> Report:
 
     def shown(step: int, loss: float) -> None:
         if step % every == 0 or step == steps:
-            print(f"{title}: step {step} of {steps}, {loss:.2f} nats per token", file=sys.stderr, flush=True)  # noqa: T201  # the display itself
+            _line(f"{title}: step {step} of {steps}, {loss:.2f} nats per token")
 
     return shown
+
+
+def _line(text: str) -> None:
+    """Say something to people, or as a record where the log is for programs."""
+    if os.environ.get("HPO_LOG_FORMAT") == "json":
+        logging.getLogger(__name__).info("%s", text)
+    else:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  # the display itself

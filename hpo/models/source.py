@@ -53,6 +53,12 @@ def check_source(source: ModelSource) -> Origin:
         Unsupported: the reference model is named and this Python has no sources to train it on.
     """
     found = origin(source)
+    if source.trust_remote_code and found is not Origin.HUB:
+        raise ModelError(
+            f"the model {source.source!r} is no hub model; only code of one commit on the hub can be trusted",
+            "drop model.trust_remote_code; a directory may hold any code by the time it is loaded",
+            ("model", "trust_remote_code"),
+        )
     if found is Origin.REFERENCE:
         library()
     elif found is Origin.DIRECTORY:

@@ -3,13 +3,14 @@
 The model's bench is `hpo.run.workbench`; a benchmark of the runners uses one that does nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
 from hpo.compress.profile import ModelProfile
 from hpo.run.job import Job, StageResult
+from hpo.run.stage_journal import StageJournal
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,79 @@ class Bench(Protocol):
         ...
 
     def forget(self) -> None:
-        """Drop what is left of the current job."""
+        """Drop what is left of the current job, its entries in the journal included."""
         ...
+
+    def preempt(self) -> None:
+        """Be told, from a signal handler or another thread, that this process has to go.
+
+        The stage that runs ends soon, at a place from which it can be taken up again, with a failure of the
+        cause PREEMPTED. A bench whose stages are short may go on with them instead.
+        """
+        return
+
+    def waiting(self) -> list[tuple[Job, StageResult]]:
+        """Return the results of this node's journal, oldest first: nobody may have heard of them."""
+        return []
+
+    def settle(self, jobs: Sequence[Job]) -> None:
+        """Drop what the journal holds of these jobs."""
+        return
+
+    def carry(self, job: Job) -> bytes:
+        """Return what another worker, of a lane, needs beside the job to go on with its last stage.
+
+        Raises:
+            HpoError: the job is not on this worker.
+        """
+        return b""
+
+    def take(self, job: Job, carried: bytes) -> None:
+        """Be where another worker is with a job, by what it carried.
+
+        Raises:
+            HpoError: it does not fit what this worker makes of the job.
+        """
+        return
+
+
+class Journalling(Bench):
+    """A bench that writes down what it has done before it tells anyone."""
+
+    def __init__(self, bench: Bench, journal: StageJournal) -> None:
+        self._bench, self._journal = bench, journal
+        self._job: Job | None = None
+
+    def setup(self) -> Setup:
+        return self._bench.setup()
+
+    def run(self, job: Job, stage: str) -> StageResult:
+        self._job = job
+        result = self._bench.run(job, stage)
+        self._journal.write(job, result)
+        return result
+
+    def forget(self) -> None:
+        self._bench.forget()
+        if self._job is not None:
+            self._journal.remove([self._job])
+            self._job = None
+
+    def preempt(self) -> None:
+        self._bench.preempt()
+
+    def carry(self, job: Job) -> bytes:
+        return self._bench.carry(job)
+
+    def take(self, job: Job, carried: bytes) -> None:
+        self._job = job
+        self._bench.take(job, carried)
+
+    def waiting(self) -> list[tuple[Job, StageResult]]:
+        return self._journal.waiting()
+
+    def settle(self, jobs: Sequence[Job]) -> None:
+        self._journal.remove(jobs)
 
 
 @dataclass(frozen=True)
@@ -49,8 +121,12 @@ class BenchSpec:
     target: str
     """``module:Class``. Never read from a study file."""
     document: Mapping[str, Any]
+    journal: str = ""
+    """Under which name benches journal what they have done, until they are told to forget it; empty: they
+    do not."""
 
     def make(self) -> Bench:
+        """Return a bench, which journals what it does where the spec says so."""
         module, _, name = self.target.partition(":")
         bench: Bench = getattr(import_module(module), name)(self.document)
-        return bench
+        return Journalling(bench, StageJournal(self.journal)) if self.journal else bench

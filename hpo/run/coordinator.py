@@ -4,10 +4,8 @@ Everything it knows it can rebuild from the store: killed at any moment, the nex
 what was running back into the queue and goes on.
 """
 
-import os
-import platform
 import time
-import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +19,13 @@ from hpo.run.ending import Ending
 from hpo.run.heartbeat import LEASE_S, Heartbeat
 from hpo.run.job import FIRST_STAGE, Job, StageResult
 from hpo.run.ledger import Ledger, Listener
-from hpo.run.lineage import parent_of
+from hpo.run.lineage import PARENT, parent_of
 from hpo.run.phases import Phases
+from hpo.run.recovery import recover
 from hpo.run.runner import Report, Runner
 from hpo.run.stock import Stock
+from hpo.run.terms import Terms
+from hpo.run.tries import Tries
 from hpo.run.turn import Turn
 from hpo.run.wishes import Wishes, plan_of_wish
 from hpo.search.botorch_import import importing_botorch
@@ -33,7 +34,7 @@ from hpo.search.warm_start import WarmStart
 from hpo.skill import Skill
 from hpo.space import Candidate
 from hpo.store.store import Store
-from hpo.store.values import EventKind, Lease, Request, StudyState, Wish
+from hpo.store.values import TRIAL_LEASE_S, EventKind, Lease, Request, StudyState, Wish
 from hpo.study import Study
 from hpo.trial import Cause, LayerRecord, StageTime, Trial, TrialState
 
@@ -53,9 +54,8 @@ _BANK_H = 1 / 120
 """How often, in hours of its run, a coordinator stores how many it has taken."""
 
 
-def owner_name() -> str:
-    """Return who holds a lease: machine, process, and a random part so that no two are alike."""
-    return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+def _unsaid(text: str) -> None:
+    """Tell nobody."""
 
 
 def _curve(result: StageResult) -> dict[str, Any]:
@@ -86,9 +86,10 @@ class Coordinator:
         lease: Lease,
         listener: Listener,
         warm: WarmStart | None = None,
+        say: Callable[[str], None] = _unsaid,
     ) -> None:
         self._store, self._study, self._runner = store, study, runner
-        self._setup, self._problem, self._lease = setup, problem, lease
+        self._setup, self._problem, self._lease, self._say = setup, problem, lease, say
         self._ledger = Ledger(store, lease, problem, listener)
         phases = Phases(study, lambda: self._ending.used(self._hours()))
         turn = Turn()
@@ -100,7 +101,7 @@ class Coordinator:
         self._skills: tuple[Skill, ...] = ()
         self._queue: list[Trial] = []
         self._held: list[Report] = []
-        self._crashes = self._ledger.losses(EventKind.LOST)
+        self._tries = Tries(store, study)
         self._exhausted = False
         self._request = Request.NONE
         self._interrupted = False
@@ -110,6 +111,7 @@ class Coordinator:
         self._ending = Ending(study, setup.device, store.study(study.name).hours, self._ledger)
         self._begun: dict[int, float] = {}
         """Trial number -> when the stage that it is in was submitted."""
+        self._renewed = time.monotonic()
 
     def interrupt(self) -> None:
         """React to Ctrl-C: the first drains, the second cancels. Safe to call from a signal handler."""
@@ -139,16 +141,17 @@ class Coordinator:
         return outcome
 
     def _recover(self) -> None:
-        """Put what an earlier coordinator left unfinished back into the queue."""
-        for trial in self._ledger.in_state(TrialState.RUNNING):
-            payload = {"why": "the coordinator that ran it is gone"}
-            self._ledger.save(trial.requeued(), EventKind.REQUEUED, payload)
+        """Settle what an earlier coordinator left unfinished, and queue what is to run."""
+        terms = Terms.of(self._study.objectives, self._setup.device, self._setup.energy_counter)
+        for line in recover(self._ledger, self._runner, terms).lines():
+            self._say(line)
         self._queue = self._ledger.in_state(TrialState.WAITING)
 
     def _loop(self, heartbeat: Heartbeat) -> Outcome:
         while True:
             heartbeat.check()
             self._poll()
+            self._renew_trials()
             if self._hours() - self._banked >= _BANK_H:
                 self._bank_hours()
             if self._request is Request.CANCEL:
@@ -177,6 +180,13 @@ class Coordinator:
                 self._request = asked
             for wish in self._wishes.new():
                 self._answer(wish)
+
+    def _renew_trials(self) -> None:
+        """Let those whose workers have been heard of lately count as alive."""
+        if time.monotonic() - self._renewed >= TRIAL_LEASE_S / 3:
+            self._renewed = time.monotonic()
+            if heard := [number for number, s in self._runner.alive().items() if s < TRIAL_LEASE_S / 3]:
+                self._ledger.renew_trials(heard)
 
     def _answer(self, wish: Wish) -> None:
         """Put the trial that a person asked for first in the queue, or say why not."""
@@ -261,11 +271,24 @@ class Coordinator:
         return plan_of(self._setup.profile, candidate).records()
 
     def _start(self, trial: Trial) -> None:
-        parent = parent_of(self._problem, self._ledger.trials, trial.candidate)
-        lineage = (parent.number, parent.plan_hash) if parent else (None, "")
-        job = Job(trial.number, trial.attempt, trial.candidate, trial.plan_hash, *lineage)
+        parent = self._parent(trial)
+        job = Job(
+            trial.number,
+            trial.attempt,
+            trial.candidate,
+            trial.plan_hash,
+            parent=parent.number if parent else None,
+            parent_plan=parent.plan_hash if parent else "",
+            known=tuple(dict.fromkeys(m.metric for m in trial.measurements[: trial.kept])),
+        )
         worker = self._submit(job, FIRST_STAGE)
         self._ledger.save(trial.started(worker, time.time()), EventKind.STARTED, {"worker": worker})
+
+    def _parent(self, trial: Trial) -> Trial | None:
+        """Return the trial from which a healing starts; one that is done again starts from the same."""
+        if trial.kept and PARENT in trial.notes:
+            return self._ledger.get(int(trial.notes[PARENT]))
+        return parent_of(self._problem, self._ledger.trials, trial.candidate)
 
     def _submit(self, job: Job, stage: str) -> str:
         worker = self._runner.submit(job, stage)
@@ -290,22 +313,31 @@ class Coordinator:
             self._advance(trial, report.job, report.result)
 
     def _advance(self, trial: Trial, job: Job, result: StageResult) -> None:
+        if result.failure is not None and result.failure.cause is Cause.PREEMPTED:
+            self._preempted(trial, job, result)
+            return
         stage = StageTime(result.stage, result.seconds, result.joules)
         trial = trial.advanced(stage, result.measurements, result.notes)
         if result.failure is not None:
-            self._runner.release(job)
             cause, message = result.failure.cause, result.failure.message
             self._ledger.save(trial.failed(cause, message, time.time()), EventKind.FAILED)
         elif result.following and (why := self._hopeless_trial(trial, result)):
-            self._runner.release(job)
             payload = {"after": stage.stage, **_curve(result)}
             self._ledger.save(trial.stopped(why, time.time()), EventKind.STOPPED, payload)
         elif result.following:
             self._ledger.save(trial, EventKind.STAGE_DONE, {**asdict(stage), **_curve(result)})
             self._submit(job, result.following)
+            return
         else:
-            self._runner.release(job)
             self._ledger.save(trial.completed(time.time()), EventKind.COMPLETED)
+        self._runner.release(job)  # only now: until it is stored, the worker's journal keeps the result
+
+    def _preempted(self, trial: Trial, job: Job, result: StageResult) -> None:
+        """Queue a trial whose worker was told to go; that is no fault of its own and uses up no attempt."""
+        assert result.failure is not None
+        payload = {"why": result.failure.message, "cause": str(Cause.PREEMPTED), "seconds": result.seconds}
+        self._queue.append(self._ledger.save(trial.requeued(), EventKind.REQUEUED, payload))
+        self._runner.release(job)
 
     def _judged(self, result: StageResult) -> bool:
         """Whether what a stage has shown may end its trial."""
@@ -329,15 +361,15 @@ class Coordinator:
 
     def _lost(self, trial: Trial, report: Report) -> None:
         """Try a trial again whose worker is gone, until its attempts are used."""
-        self._crashes[trial.number] = self._crashes.get(trial.number, 0) + 1
-        lost = {"worker": trial.worker, "why": report.lost, **self._broken_off(trial)}
+        cause = Cause.TIMED_OUT if report.timed_out else Cause.LOST_WORKER
+        lost = {"worker": trial.worker, "why": report.lost, "cause": str(cause), **self._broken_off(trial)}
         self._ledger.note(EventKind.LOST, trial, lost)
-        if self._crashes[trial.number] < self._study.run.attempts:
+        tries = self._tries.count(trial.number, cause)
+        if tries < self._study.run.attempts:
             again = self._ledger.save(trial.requeued(), EventKind.REQUEUED, {"why": report.lost})
             self._queue.append(again)
             return
-        cause = Cause.TIMED_OUT if report.timed_out else Cause.LOST_WORKER
-        tried = f"{report.lost} (tried {self._crashes[trial.number]} times)"
+        tried = f"{report.lost} (tried {tries} times)"
         self._ledger.save(trial.failed(cause, tried, time.time()), EventKind.FAILED)
 
     def _requeue_running(self) -> None:

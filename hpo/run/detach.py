@@ -1,11 +1,11 @@
 """Hand a study to a Ray cluster: the coordinator becomes a Ray job that outlives this terminal."""
 
-import os
 import shlex
 import time
 from pathlib import Path
 
 from hpo.errors import HpoError, UsageError
+from hpo.models.shared_files import for_workers
 from hpo.run.earlier import check_named
 from hpo.run.launch import check_study, for_model, refuse_taken
 from hpo.store.store import Store
@@ -40,7 +40,9 @@ def submit(name: str, storage: str | None, address: str | None) -> str:
     Raises:
         HpoError: there is no cluster at `address`.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from hpo.run.ray_cluster import want_token
+
+    want_token()
     end = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -70,7 +72,7 @@ def _submitted(name: str, storage: str | None, address: str) -> str:
 def _environment(storage: str | None) -> dict[str, str]:
     url = parse(storage)
     if url.password is not None:
-        return {}
+        return for_workers()
     if url.drivername == "sqlite" and url.database:
         url = url.set(database=str(Path(url.database).resolve()))
-    return {"HPO_STORAGE": url.render_as_string(hide_password=False)}
+    return {"HPO_STORAGE": url.render_as_string(hide_password=False), **for_workers()}

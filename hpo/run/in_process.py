@@ -1,13 +1,16 @@
 """A runner without other processes: stages run in the caller's own, one at a time. Needs no Ray."""
 
+from collections.abc import Sequence
+
 from hpo.errors import HpoError
 from hpo.run.bench import Bench, BenchSpec, Setup
-from hpo.run.job import Job
-from hpo.run.runner import Report
+from hpo.run.job import Job, StageResult
+from hpo.run.narrated import Narrated
+from hpo.run.runner import Report, Runner
 from hpo.study import Run
 
 
-class InProcessRunner:
+class InProcessRunner(Runner):
     """One worker: this process. `wait` does the work."""
 
     summary = "in this process, one trial at a time; needs no Ray"
@@ -18,7 +21,7 @@ class InProcessRunner:
             raise HpoError(
                 "the in-process runner has no address", "drop --ray-address, or set run.runner: ray"
             )
-        self._bench: Bench = spec.make()
+        self._bench: Bench = Narrated(spec.make())
         self._current: Job | None = None
         self._due: tuple[Job, str] | None = None
 
@@ -45,6 +48,16 @@ class InProcessRunner:
         (job, stage), self._due = self._due, None
         return [Report(job, self._bench.run(job, stage))]
 
+    def alive(self) -> dict[int, float]:
+        return {} if self._current is None else {self._current.number: 0.0}
+
+    def unheard(self) -> list[tuple[Job, StageResult]]:
+        return self._bench.waiting()
+
+    def settle(self, jobs: Sequence[Job]) -> None:
+        self._bench.settle(jobs)
+
     def close(self) -> None:
-        self._bench.forget()
+        # Not forgotten: nobody says that what was done is stored, or that the trial will not go on.
+        self._bench.preempt()
         self._current = self._due = None

@@ -30,13 +30,16 @@ class Job:
     """Number of the trial whose healed factors the healing may start from."""
     parent_plan: str = ""
     """That trial's plan."""
+    known: tuple[str, ...] = ()
+    """Metrics that need not be measured: an earlier attempt's figures hold."""
 
     def to_mapping(self) -> dict[str, Any]:
         return {**asdict(self), "candidate": dict(self.candidate.values)}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        return cls(**{**mapping, "candidate": Candidate.of(mapping["candidate"])})
+        known = tuple(mapping.get("known", ()))
+        return cls(**{**mapping, "candidate": Candidate.of(mapping["candidate"]), "known": known})
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
 """Launch and resume: every check that can be made before a trial runs, then the coordinator."""
 
-import platform
+import hashlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-
-import psutil
 
 from hpo import registry
 from hpo.compress.recipe import check_space
@@ -17,9 +15,10 @@ from hpo.models.depth import block_count
 from hpo.models.source import check_source
 from hpo.problem import Problem
 from hpo.run.bench import BenchSpec, Setup
-from hpo.run.coordinator import Coordinator, Outcome, owner_name
+from hpo.run.coordinator import Coordinator, Outcome
+from hpo.run.drift import Drift, drifts, refuse
 from hpo.run.earlier import USED, check_named, facts, warm_start
-from hpo.run.heartbeat import LEASE_S
+from hpo.run.lease import take_lease
 from hpo.run.ledger import Listener
 from hpo.run.more import More, amended
 from hpo.run.preview import check_reachable, problem_of
@@ -28,7 +27,7 @@ from hpo.search.grid import check_countable
 from hpo.search.warm_start import WarmStart
 from hpo.store.spending import gpus_of
 from hpo.store.store import Store
-from hpo.store.values import Lease, Request, StudyRecord
+from hpo.store.values import EventKind, Request
 from hpo.study import Study, no_gpu_hours
 
 WORKBENCH = "hpo.run.workbench:Workbench"
@@ -131,9 +130,11 @@ def check_setup(study: Study, setup: Setup) -> Problem:
 
 
 @contextmanager
-def started(study: Study, address: str | None) -> Iterator[tuple[Runner, Setup]]:
+def started(store: Store, study: Study, address: str | None) -> Iterator[tuple[Runner, Setup]]:
     """Start the study's runner and hand out its set-up; end the workers on the way out."""
-    spec = BenchSpec(WORKBENCH, study.to_mapping())
+    # By the store and the name: the study itself may change, and its workers' journals are to be found again.
+    journal = hashlib.sha256(f"{store.url} {study.name}".encode()).hexdigest()[:32]
+    spec = BenchSpec(WORKBENCH, study.to_mapping(), journal=journal)
     runner: Runner = registry.load("runner", study.run.runner)(spec, study.run, address)
     try:
         yield runner, runner.start()
@@ -152,10 +153,10 @@ def launch(store: Store, study: Study, watcher: Watcher, address: str | None = N
     study = for_model(study)
     check_named(store, study)
     watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
-    with started(study, address) as (runner, setup):
+    with started(store, study, address) as (runner, setup):
         problem = check_setup(study, setup)
         warm = warm_start(store, study, problem, {})
-        store.create_study(study, _provenance(setup) | facts(store, warm), time.time())
+        store.create_study(study, provenance(setup) | facts(store, warm), time.time())
         return _coordinate(store, study, runner, setup, problem, warm, watcher)
 
 
@@ -180,38 +181,24 @@ def resume(
 
     Raises:
         UsageError: it is finished and no more budget was given, or the budget is smaller than before.
-        HpoError: the machine or the model is not the one its figures come from.
+        HpoError: the model, its texts or the versions are not those that its figures come from.
     """
+    more = more or More()
     record = store.study(name)
-    study = amended(record, more or More())
+    study = amended(record, more)
     watcher.say(f"starting {study.run.workers} worker(s) and profiling {study.model.source}")
-    with started(study, address) as (runner, setup):
+    with started(store, study, address) as (runner, setup):
         problem = check_setup(study, setup)
-        if record.environment.get("profile"):  # a study that was only submitted has none yet
-            check_drift(study, record, setup)
+        # A study that was only submitted has no environment yet.
+        drifted = drifts(record.environment, provenance(setup))
+        if not more.allow_drift:
+            refuse(name, drifted)
         warm = warm_start(store, study, problem, record.environment)
-        return _coordinate(store, study, runner, setup, problem, warm, watcher)
+        return _coordinate(store, study, runner, setup, problem, warm, watcher, drifted)
 
 
-def check_drift(study: Study, record: StudyRecord, setup: Setup) -> None:
-    """Refuse to mix figures of two devices or two models in one front.
-
-    Raises:
-        HpoError: naming what has changed since the study was launched.
-    """
-    now = _provenance(setup)
-    timed = any("latency" in o.metric or o.metric in ("energy", "peak_memory") for o in study.objectives)
-    for key in ("profile", *(("device",) if timed else ())):
-        before = record.environment.get(key, "")
-        if before and before != now[key]:
-            what = "the model or its calibration text" if key == "profile" else "the device"
-            raise HpoError(
-                f"{what} is not the one study {study.name!r} was launched with: {before!r}, now {now[key]!r}",
-                "their figures must not meet in one front; launch a new study with --name",
-            )
-
-
-def _provenance(setup: Setup) -> dict[str, str]:
+def provenance(setup: Setup) -> dict[str, str]:
+    """Return what a study's figures come from: versions, machine, device, model and texts."""
     profile = "" if setup.profile is None else setup.profile.key
     return {
         **setup.environment,
@@ -229,36 +216,29 @@ def _coordinate(
     problem: Problem,
     warm: WarmStart | None,
     watcher: Watcher,
+    drifted: Sequence[Drift] = (),
 ) -> Outcome:
     lease = take_lease(store, study.name)
     store.request(study.name, Request.NONE, time.time())  # what was asked of an earlier coordinator
     record = store.study(study.name)
+    now = provenance(setup)
     if not record.environment:  # submitted as a job, and begun only now
-        store.set_environment(lease, _provenance(setup) | facts(store, warm), time.time())
+        store.set_environment(lease, now | facts(store, warm), time.time())
+    elif drifted or any(record.environment.get(key) != value for key, value in now.items()):
+        for drift in drifted:
+            watcher.say(f"going on all the same: {drift}")
+        told = {"drift": [drift.to_mapping() for drift in drifted], "before": dict(record.environment)}
+        store.note(lease, EventKind.NOTE, time.time(), payload=told)
+        store.set_environment(lease, {**record.environment, **now}, time.time())
     if record.study != study:
         store.replace_study(lease, study, "resumed with another budget or rule", time.time())
     if used := store.study(study.name).environment.get(USED):
         watcher.say(f"warm start from {used}")
-    coordinator = Coordinator(store, study, runner, setup, problem, lease, watcher.listener, warm)
+    coordinator = Coordinator(
+        store, study, runner, setup, problem, lease, watcher.listener, warm, watcher.say
+    )
     with _signals(coordinator, watcher.say):
         return coordinator.run()
-
-
-def take_lease(store: Store, name: str) -> Lease:
-    """Acquire a study; from a holder of this machine whose process is gone, at once.
-
-    Raises:
-        StoreError: another coordinator is alive, or may be.
-    """
-    holder = store.holder(name)
-    gone = holder.owner if holder is not None and _is_dead(holder.owner) else None
-    return store.acquire(name, owner_name(), LEASE_S, time.time(), replacing=gone)
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether a lease's owner was a process of this machine that no longer exists."""
-    node, _, rest = owner.rpartition(":")[0].rpartition(":")
-    return node == platform.node() and rest.isdigit() and not psutil.pid_exists(int(rest))
 
 
 @contextmanager

@@ -52,6 +52,19 @@ class Ledger:
     def __getitem__(self, number: int) -> Trial:
         return self._trials[number]
 
+    def get(self, number: int) -> Trial | None:
+        """Return a trial, None where there is none of this number."""
+        return self._trials.get(number)
+
+    def trials_on(self, device: str) -> tuple[Trial, ...]:
+        """Return all trials with what they once came to on a device."""
+        return self._store.trials_on(self._lease.study, device)
+
+    @property
+    def front_members(self) -> tuple[int, ...]:
+        """Numbers of the trials on the front as it was stored last."""
+        return () if self._front is None else self._front.members
+
     def in_state(self, *states: TrialState) -> list[Trial]:
         return [trial for trial in self._trials.values() if trial.state in states]
 
@@ -72,8 +85,8 @@ class Ledger:
             self._work += Work.of(trial.stages[len(before.stages) :])
         if kind is EventKind.REQUEUED:
             self._count_lost(payload or {})
+        self._final += trial.state.is_final - before.state.is_final
         if trial.state.is_final and not before.state.is_final:
-            self._final += 1
             self._update_front(trial)
         self._listener(kind, trial)
         return trial
@@ -84,6 +97,10 @@ class Ledger:
         if kind is EventKind.LOST:
             self._count_lost(payload)
 
+    def renew_trials(self, numbers: Sequence[int]) -> None:
+        """Let running trials count as alive for another while."""
+        self._store.renew_trials(self._lease, numbers, time.time())
+
     def judge_model(self, skills: Sequence[Skill]) -> None:
         """Record how good the search's model is."""
         payload = {"skills": [skill.to_mapping() for skill in skills]}
@@ -93,13 +110,21 @@ class Ledger:
         if "seconds" in payload:
             self._work += Work.lost(payload["seconds"])
 
-    def losses(self, kind: EventKind) -> dict[int, int]:
-        """Return trial number -> how many events of a kind it has had; survives a restart."""
-        counts: dict[int, int] = {}
-        for event in self._store.events(self._lease.study):
-            if event.kind is kind and event.trial is not None:
-                counts[event.trial] = counts.get(event.trial, 0) + 1
-        return counts
+    def renew_front(self) -> None:
+        """Compute the front anew from all trials: figures, objectives or limits may have changed.
+
+        It stays as it is where that comes to the same.
+        """
+        done = self.in_state(TrialState.COMPLETED)
+        self._losses = dict(zip((t.number for t in done), self._problem.losses(done), strict=True))
+        self._anchors = [trial for trial in done if trial.origin.startswith("anchor")]
+        old = self._front
+        if old is None:
+            return
+        front = self._front_of(sorted(self._losses))
+        if (front.members, front.reference) != (old.members, old.reference):
+            self._store.save_front(self._lease, front)
+            self._front = front
 
     def _update_front(self, newest: Trial) -> None:
         """Keep the front current; a trial that does not enter it costs one comparison."""
@@ -108,7 +133,8 @@ class Ledger:
         row = self._problem.losses([newest])[0]
         self._losses[newest.number] = row
         if newest.origin.startswith("anchor"):
-            self._anchors.append(newest)
+            self._anchors = [*(a for a in self._anchors if a.number != newest.number), newest]
+            self._anchors.sort(key=lambda anchor: anchor.number)
         elif self._front is not None and self._is_beaten(row, self._front.members):
             return
         anchored = newest.origin.startswith("anchor") or self._front is None

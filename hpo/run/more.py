@@ -18,6 +18,10 @@ class More:
     joules: float | None = None
     without_plateau: bool = False
     """Drop the plateau rule."""
+    remeasure: bool = False
+    """Go on with what is finished, if only to measure on another device what decides its front."""
+    allow_drift: bool = False
+    """Go on though the model, the texts or versions are not what they were."""
 
     @property
     def budgets(self) -> dict[str, float]:
@@ -48,7 +52,7 @@ def amended(record: StudyRecord, more: More) -> Study:
             )
     grown = any(value != known[key] for key, value in given.items())
     drops = more.without_plateau and rule is not None
-    if record.state is StudyState.FINISHED and not grown and not drops:
+    if record.state is StudyState.FINISHED and not grown and not drops and not more.remeasure:
         if given:
             raise UsageError(
                 f"study {study.name!r} is finished within just that budget, {budget}: {record.message}",

@@ -4,6 +4,7 @@ A job is pulled stage by stage: the coordinator submits one stage, hears its rep
 whether to submit the next. Stopping a trial early is simply not asking for more of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +44,8 @@ class Runner(Protocol):
         ...
 
     def submit(self, job: Job, stage: str) -> str:
-        """Begin a stage without waiting; return the worker's name. Later stages go to the same worker."""
+        """Begin a stage without waiting; return the worker's name. Later stages go to the same worker, or to
+        one of the lane that the study names for them."""
         ...
 
     def release(self, job: Job) -> None:
@@ -53,6 +55,18 @@ class Runner(Protocol):
     def wait(self, timeout_s: float) -> list[Report]:
         """Return what has happened, waiting at most `timeout_s` for the first news."""
         ...
+
+    def alive(self) -> dict[int, float]:
+        """Return, by the number of each running job's trial, the seconds since its worker was heard of."""
+        return {}
+
+    def unheard(self) -> list[tuple[Job, StageResult]]:
+        """Return what ready workers' nodes have journalled, oldest first, each result once."""
+        return []
+
+    def settle(self, jobs: Sequence[Job]) -> None:
+        """Drop what the journals of all nodes hold of these jobs: it is stored, or of no use."""
+        return
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""

@@ -1,5 +1,6 @@
 """Proposals made ahead: asked for in the background, kept until a worker is free for them."""
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from hpo.run.pace import Pace
 from hpo.run.turn import Turn
 from hpo.skill import Skill
 from hpo.trial import Trial, TrialState
+from hpo.watch.logs import ASKED
+
+_log = logging.getLogger(__name__)
 
 _RECENT = 64
 """Trials by whose duration those under way are judged."""
@@ -110,6 +114,8 @@ class Stock:
         if answer is None or self._question is None:
             return
         (proposals, seconds), question = answer, self._question
+        told = {"event": ASKED, "proposals": len(proposals), "seconds": seconds}
+        _log.info("%d proposals in %.3g s", len(proposals), seconds, extra=told)
         if question.timed:
             self._pace.note(question.count, seconds)
         self._ready += proposals

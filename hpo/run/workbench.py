@@ -8,12 +8,14 @@ Stages of a trial::
     heal_on    the rest of a longer healing
     measure    quality and memory
     time       latency and energy, with the machine held quiet (skipped where nothing is timed)
+
+A job of which some metrics are known already is not screened, and ends where nothing is left to measure.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -25,6 +27,7 @@ from hpo import registry
 from hpo.compress.applying import compressed, healed, healing
 from hpo.compress.bases import PLAIN
 from hpo.compress.cache_shapes import kv_cache_bytes
+from hpo.compress.keeper import Keeper, Preempted
 from hpo.compress.method import Healed, Healing
 from hpo.compress.plan import Plan
 from hpo.compress.planner import plan_of, preparations_for
@@ -34,7 +37,7 @@ from hpo.compress.recipe import values_of
 from hpo.compress.surgery import rebuilding
 from hpo.compress.trained import trained
 from hpo.compress.warm import has_healed
-from hpo.errors import HpoError, NonFinite, Unsupported
+from hpo.errors import HpoError
 from hpo.measure.counters import counter_available
 from hpo.measure.device import environment, fingerprint, resolve
 from hpo.measure.meter import StageMeter
@@ -42,26 +45,28 @@ from hpo.measure.probe import Cost, Probe, Subject
 from hpo.measure.quiet import QuietNode
 from hpo.measure.screen import screen_kl
 from hpo.models.dense import DenseModel, load_model
+from hpo.models.remote_code import trusted
 from hpo.models.text import Corpus, Role, check_disjoint, read_corpus
-from hpo.run.bench import Setup
-from hpo.run.job import FIRST_STAGE, HEAL_NLL_AFTER, HEAL_NLL_SHORT, SCREEN_KL, Failure, Job, StageResult
+from hpo.run.asked import Asked
+from hpo.run.bench import Bench, Setup
+from hpo.run.carried import pack, unpack
+from hpo.run.causes import failure_of
+from hpo.run.job import FIRST_STAGE, HEAL_NLL_AFTER, HEAL_NLL_SHORT, SCREEN_KL, TIERS, Job, StageResult
 from hpo.run.lineage import PARENT
 from hpo.space import Candidate
 from hpo.study import Study
-from hpo.trial import Cause, Measurement, Note
-
-ALWAYS = ("nll", "perplexity", "bits_per_byte", "weight_memory", "parameters", "macs")
-"""Measured for every trial, whatever the objectives: cheap, and wanted afterwards."""
+from hpo.trial import Measurement, Note
 
 ANCHORS_NEED = (PLAIN,)
 """What the anchors need prepared in every study."""
 
 
-class Workbench:
+class Workbench(Bench):
     """Everything a worker does with real models. Made from a study's document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.study = Study.from_mapping(document)
+        self._asked = Asked(self.study.objectives)
         torch.set_num_threads(self.study.run.threads)
         self._job: Job | None = None
         self._plan: Plan | None = None
@@ -69,6 +74,8 @@ class Workbench:
         self._healing: Healing | None = None
         """One that has paused."""
         self._trained: tuple[str, Profiler] | None = None
+        self._leaving = False
+        self._keeper = Keeper(lambda: self._leaving)
 
     @cached_property
     def device(self) -> str:
@@ -115,18 +122,18 @@ class Workbench:
         return Setup(
             profile=self.profile,
             device=fingerprint(self.device, self.study.run.threads),
-            environment=environment(),
+            environment=environment() | trusted(self.study.model) | {"evaluation": self.evaluation.digest},
             energy_counter=counter_available(self.device) or "",
         )
 
     def run(self, job: Job, stage: str) -> StageResult:
         started = time.perf_counter()
         try:
+            self._check_staying()
             with self._meter.stage():
                 result = self._stages[stage](job)
         except Exception as error:  # whatever happens in a trial is that trial's result
-            failure = Failure(*_cause(error))
-            result = StageResult(stage, 0.0, failure=failure)
+            result = StageResult(stage, 0.0, failure=failure_of(error))
         return replace(result, seconds=time.perf_counter() - started, joules=self._meter.joules)
 
     @cached_property
@@ -148,9 +155,38 @@ class Workbench:
     def forget(self) -> None:
         if self._healing is not None:
             self._healing.close()
+        if not self._leaving:  # otherwise the trial goes on elsewhere
+            self._keeper.remove()
         self._job = self._plan = self._model = self._healing = None
         if self.device != "cpu":
             torch.cuda.empty_cache()
+
+    def preempt(self) -> None:
+        """End a healing at its next step, with a checkpoint, and anything else where that loses little: a
+        measurement after its batch, or the stage itself. No stage begins after that."""
+        self._leaving = True  # and no more than that, since this may be a signal handler
+
+    def carry(self, job: Job) -> bytes:
+        model, plan = self._current(job)
+        return pack(model, self._base(plan).dense.module)
+
+    def take(self, job: Job, carried: bytes) -> None:
+        self._compress(job)
+        model, plan = self._current(job)
+        self._model = unpack(self._base(plan), job.candidate, plan, model, carried)
+
+    def _check_staying(self, *_: object) -> None:
+        if self._leaving:
+            raise Preempted("the worker was told to go")
+
+    @contextmanager
+    def _interruptible(self, model: nn.Module) -> Iterator[None]:
+        """Let go between two batches of a model, if told to."""
+        hook = model.register_forward_pre_hook(self._check_staying)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _compress(self, job: Job) -> StageResult:
         self.forget()
@@ -161,7 +197,15 @@ class Workbench:
                 "both must see the same model, calibration text and package version",
             )
         self._model, self._plan, self._job = self.compressed(job.candidate, plan), plan, job
-        return StageResult(FIRST_STAGE, 0.0, following="measure" if plan.is_dense else "screen")
+        return StageResult(FIRST_STAGE, 0.0, following=self._after_compressing(job, plan))
+
+    def _after_compressing(self, job: Job, plan: Plan) -> str:
+        left = self._asked.following(job, FIRST_STAGE)
+        if plan.is_dense or not left:
+            return left
+        if job.known:
+            return "heal" if plan.heal else left
+        return "screen"
 
     def compressed(self, candidate: Candidate, plan: Plan) -> nn.Module:
         """Return the compressed model of a candidate and its plan."""
@@ -181,6 +225,7 @@ class Workbench:
             parent_plan=parent_plan,
             keep=self._may_be_parent,
             share=self._is_shared,
+            keeper=self._keeper,
         )
 
     def healed(self, candidate: Candidate, plan: Plan, model: nn.Module, parent_plan: str = "") -> None:
@@ -211,9 +256,9 @@ class Workbench:
 
     def _screen(self, job: Job) -> StageResult:
         model, plan = self._current(job)
-        with rebuilding(model):
+        with rebuilding(model), self._interruptible(model):
             found = screen_kl(model, self._base(plan).dense.module, self.calibration)
-        following = "heal" if plan.heal else "measure"
+        following = "heal" if plan.heal else self._asked.following(job, "screen")
         return StageResult("screen", 0.0, following=following, notes={SCREEN_KL: found})
 
     def _heal(self, job: Job) -> StageResult:
@@ -234,15 +279,18 @@ class Workbench:
         except StopIteration as end:
             self._healing = None
             healed: Healed = end.value
-            told = _told(healed, job.parent)
-            return StageResult(stage, 0.0, following="measure", notes=told, curve=healed.curve)
-        notes = {HEAL_NLL_SHORT: checked.loss} if math.isfinite(checked.loss) else {}
+            told = _unjudged(job, _told(healed, job.parent))
+            following = self._asked.following(job, stage)
+            return StageResult(stage, 0.0, following=following, notes=told, curve=healed.curve)
+        seen: dict[str, Note] = {HEAL_NLL_SHORT: checked.loss} if math.isfinite(checked.loss) else {}
+        notes = _unjudged(job, seen)
         return StageResult(stage, 0.0, following="heal_on", notes=notes, curve=checked.curve)
 
     def _measure(self, job: Job) -> StageResult:
-        found = self._probe(job, timed=False)
+        with self._interruptible(self._subject(job).model):
+            found = self._probe(job, timed=False)
         return StageResult(
-            "measure", 0.0, following="time" if self._wanted(timed=True) else "", measurements=found
+            "measure", 0.0, following=self._asked.following(job, "measure"), measurements=found
         )
 
     def _time(self, job: Job) -> StageResult:
@@ -250,26 +298,17 @@ class Workbench:
             found = self._probe(job, timed=True)
         return StageResult("time", 0.0, measurements=found)
 
-    def _wanted(self, timed: bool) -> dict[str, list[str]]:
-        """Return probe name -> metrics to measure, of the timed or the untimed probes."""
-        metrics = dict.fromkeys([*ALWAYS, *(o.metric for o in self.study.objectives)])
-        found = {}
-        for name in registry.names("probe"):
-            probe: Probe = registry.load("probe", name)()
-            mine = [m for m in metrics if m in probe.metrics]
-            if mine and probe.timed == timed:
-                found[name] = mine
-        return found
-
     def _probe(self, job: Job, timed: bool) -> tuple[Measurement, ...]:
         subject = self._subject(job)
         found: list[Measurement] = []
-        for name, metrics in self._wanted(timed).items():
+        for name, metrics in self._asked.of(job, timed).items():
+            self._check_staying()
             probe: Probe = registry.load("probe", name)()
             with rebuilding(subject.model) if probe.function_only else nullcontext():
                 found += probe.measure(subject, metrics)
         device = fingerprint(self.device, self.study.run.threads)
-        return tuple(m if m.source == "exact" else replace(m, device=device) for m in found)
+        fresh = [m for m in found if m.metric not in job.known]  # some are measured together
+        return tuple(m if m.source == "exact" else replace(m, device=device) for m in fresh)
 
     def _subject(self, job: Job) -> Subject:
         model, plan = self._current(job)
@@ -303,12 +342,6 @@ def _told(healed: Healed, parent: int | None) -> dict[str, Note]:
     return notes
 
 
-def _cause(error: Exception) -> tuple[Cause, str]:
-    message = f"{type(error).__name__}: {error}" if not isinstance(error, HpoError) else str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in message:
-        return Cause.OUT_OF_MEMORY, message
-    if isinstance(error, NonFinite):
-        return Cause.NOT_A_NUMBER, message
-    if isinstance(error, Unsupported):
-        return Cause.UNSUPPORTED, message
-    return Cause.ERROR, message
+def _unjudged(job: Job, notes: dict[str, Note]) -> dict[str, Note]:
+    """Return the notes without those by which a trial may be given up, if it was completed before."""
+    return {name: note for name, note in notes.items() if not (job.known and name in TIERS)}

@@ -4,11 +4,13 @@ Driver errors leave this module as `StoreError` only, raised outside the handler
 error, whose text may hold connection parameters, is not chained to it.
 """
 
+import logging
 import random
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
-from time import sleep
+from itertools import chain, repeat
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -21,9 +23,16 @@ from hpo.store.failures import explain, is_passing, is_unconnected
 
 T = TypeVar("T")
 
-_WRITER_DELAYS = (0.05, 0.2, 0.8, 2.0, 5.0)
-"""Seconds between tries. A coordinator outlives the restart of its database; about 8 s in all."""
-_READER_DELAYS = (0.05, 0.2)
+_log = logging.getLogger(__name__)
+
+_DELAYS = (0.05, 0.2, 0.8, 2.0, 5.0)
+"""Seconds between the first tries; from then on the last."""
+
+_WORTH_TELLING_S = 1.0
+
+WRITER_PATIENCE_S = 8.0
+"""For how long a writer tries again what failed in passing, unless told otherwise."""
+_READER_PATIENCE_S = 0.25
 """A page or a command line would rather say so."""
 
 _BUSY_S = 5.0
@@ -41,15 +50,22 @@ _SERVER_DEFAULTS = {
 """Parameters of libpq; an address may say otherwise."""
 
 
+def pause(closing: threading.Event, seconds: float) -> bool:
+    """Wait before another try; return whether the database was closed meanwhile."""
+    return closing.wait(seconds)
+
+
 class Database:
     """Runs functions of a connection, each in one transaction, again if it failed in passing.
 
     A function may therefore run more than once; it must do nothing but use its connection.
     """
 
-    def __init__(self, url: URL, *, read_only: bool) -> None:
+    def __init__(self, url: URL, *, read_only: bool, patience_s: float = WRITER_PATIENCE_S) -> None:
+        """`patience_s`: for how long to try again what failed in passing; a reader gives up soon."""
         self.url = url
-        self._delays = _READER_DELAYS if read_only else _WRITER_DELAYS
+        self._patience_s = _READER_PATIENCE_S if read_only else patience_s
+        self._closing = threading.Event()
         if url.drivername == "sqlite":
             self._engine = _sqlite(url, read_only)
             self._reader: Engine = self._engine
@@ -72,10 +88,11 @@ class Database:
         return self._run(self._writer, work, True)
 
     def close(self) -> None:
+        self._closing.set()  # whoever waits for an absent server in another thread
         self._engine.dispose()
 
     def _run(self, engine: Engine, work: Callable[[Connection], T], patient: bool) -> T:
-        for delay in (*self._delays, None):
+        for delay in self._delays():
             try:
                 with engine.begin() as connection:
                     return work(connection)
@@ -84,8 +101,21 @@ class Database:
                 failure = explain(self.url, error)
             if delay is None or not again:
                 break
-            sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            if delay > _WORTH_TELLING_S:
+                _log.warning("%s; trying again in %.0f s", failure.message, delay)
+            if pause(self._closing, delay):
+                break
         raise failure
+
+    def _delays(self) -> Iterator[float | None]:
+        """Yield the seconds to wait after each try, None after the last."""
+        waited = 0.0
+        for delay in chain(_DELAYS, repeat(_DELAYS[-1])):
+            if waited >= self._patience_s:
+                break
+            waited += delay
+            yield delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+        yield None
 
 
 def _sqlite(url: URL, read_only: bool) -> Engine:

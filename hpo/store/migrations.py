@@ -72,7 +72,16 @@ def _first_tables(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "first tables", _first_tables),)
+def _leases_of_trials(connection: Connection) -> None:
+    real = "DOUBLE" if connection.dialect.name == "sqlite" else "DOUBLE PRECISION"
+    for column in ("kept INTEGER NOT NULL DEFAULT 0", "epoch INTEGER", f"lease_until {real}"):
+        connection.execute(text(f"ALTER TABLE trial ADD COLUMN {column}"))
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "first tables", _first_tables),
+    Migration(2, "leases of trials", _leases_of_trials),
+)
 """Append only."""
 
 _LOCK = int.from_bytes(b"hpo")

@@ -23,9 +23,9 @@ from hpo.store.rows import (
 )
 from hpo.store.schema import EVENT, FRONT, MEASUREMENT, PLAN, STUDY, TRIAL
 from hpo.store.spending import Work
-from hpo.store.values import Event, EventKind, Front, Request, StudyRecord, StudyState
+from hpo.store.values import Event, EventKind, Front, Request, StudyRecord, StudyState, TrialLease
 from hpo.study import Study
-from hpo.trial import LayerRecord, Measurement, StageTime, Trial
+from hpo.trial import LayerRecord, Measurement, StageTime, Trial, TrialState
 
 
 def study_id(connection: Connection, name: str) -> int:
@@ -181,6 +181,11 @@ def events(connection: Connection, name: str, after: int, limit: int | None) -> 
     return tuple(map(event_from, connection.execute(query)))
 
 
+def events_of(connection: Connection, name: str, kind: EventKind) -> tuple[Event, ...]:
+    here = and_(EVENT.c.study_id == study_id(connection, name), EVENT.c.kind == str(kind))
+    return tuple(map(event_from, connection.execute(select(*_EVENT).where(here).order_by(EVENT.c.id))))
+
+
 def latest(connection: Connection, name: str, kind: EventKind) -> Event | None:
     key = study_id(connection, name)
     query = (
@@ -193,11 +198,17 @@ def latest(connection: Connection, name: str, kind: EventKind) -> Event | None:
     return None if row is None else event_from(row)
 
 
+_SEQUELS = (str(EventKind.REVISED), str(EventKind.REOPENED))
+
+
 def lost_work(connection: Connection, name: str) -> Work:
     """Return the stages of attempts before a trial's latest, and those that a worker took with it."""
     key = study_id(connection, name)
     of_trial = and_(TRIAL.c.study_id == EVENT.c.study_id, TRIAL.c.number == EVENT.c.trial)
-    finished = and_(EVENT.c.kind == str(EventKind.STAGE_DONE), EVENT.c.attempt < TRIAL.c.attempt)
+    finished = or_(
+        and_(EVENT.c.kind == str(EventKind.STAGE_DONE), EVENT.c.attempt < TRIAL.c.attempt),
+        EVENT.c.kind.in_(_SEQUELS),  # with the last stage of the attempt before
+    )
     broken = EVENT.c.kind.in_([str(EventKind.LOST), str(EventKind.REQUEUED)])
     query = (
         select(EVENT.c.kind, EVENT.c.payload)
@@ -205,13 +216,23 @@ def lost_work(connection: Connection, name: str) -> Work:
         .where(EVENT.c.study_id == key, or_(finished, broken))
     )
     work = Work()
-    for kind, text in connection.execute(query):
+    for _, text in connection.execute(query):
         payload = json.loads(text)
-        if kind == EventKind.STAGE_DONE:
+        if "stage" in payload:
             work += Work.of([StageTime(payload["stage"], payload["seconds"], payload.get("joules"))])
         elif "seconds" in payload:
             work += Work.lost(payload["seconds"])
     return work
+
+
+def trial_leases(connection: Connection, name: str) -> tuple[TrialLease, ...]:
+    key = study_id(connection, name)
+    running = and_(TRIAL.c.study_id == key, TRIAL.c.state == str(TrialState.RUNNING))
+    rows = connection.execute(select(*_TRIAL_LEASE).where(running).order_by(TRIAL.c.number))
+    return tuple(TrialLease(*row) for row in rows)
+
+
+_TRIAL_LEASE = (TRIAL.c.number, TRIAL.c.attempt, TRIAL.c.worker, TRIAL.c.epoch, TRIAL.c.lease_until)
 
 
 def trial_events(connection: Connection, name: str, number: int) -> tuple[Event, ...]:

@@ -30,6 +30,7 @@ TRIAL_COLUMNS = (
     TRIAL.c.started_at,
     TRIAL.c.finished_at,
     TRIAL.c.notes,
+    TRIAL.c.kept,
 )
 """In the order that `trial_from` takes."""
 
@@ -84,6 +85,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "finished_at": trial.finished_at,
         "stages": to_json([_stage(stage) for stage in trial.stages]),
         "notes": to_json(dict(trial.notes)),
+        "kept": trial.kept,
     }
 
 
@@ -117,7 +119,7 @@ def measurement_rows(study_id: int, trial: Trial) -> list[dict[str, Any]]:
 def trial_from(row: Sequence[Any], measurements: Iterable[Measurement]) -> Trial:
     """Return the trial of a row of `TRIAL_COLUMNS`."""
     number, candidate, origin, plan_hash, state, attempt, stages, cause, message, worker, *rest = row
-    created_at, started_at, finished_at, notes = rest
+    created_at, started_at, finished_at, notes, kept = rest
     return Trial(
         number=number,
         candidate=Candidate.of(json.loads(candidate)),
@@ -134,6 +136,7 @@ def trial_from(row: Sequence[Any], measurements: Iterable[Measurement]) -> Trial
         started_at=started_at,
         finished_at=finished_at,
         notes=json.loads(notes),
+        kept=kept,
     )
 
 

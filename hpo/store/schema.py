@@ -76,6 +76,9 @@ TRIAL = Table(
     Column("finished_at", Double),
     Column("stages", Text, nullable=False),
     Column("notes", Text, nullable=False),
+    Column("kept", Integer, nullable=False),
+    Column("epoch", Integer),  # of the coordinator that wrote it last
+    Column("lease_until", Double),  # while running: when its worker counts as gone unless heard of
     Index("trial_by_state", "study_id", "state", "cause"),  # the counts of the list of studies
 )
 

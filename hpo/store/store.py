@@ -5,8 +5,10 @@ needs its lease, which one coordinator holds at a time; a write with a lease tha
 `LeaseLost` and changes nothing.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -16,8 +18,11 @@ from hpo.errors import NotFound
 from hpo.healing_curve import HealingCurve
 from hpo.skill import Skill
 from hpo.space import Candidate
-from hpo.store import leases, listing, migrations, reading, wishes, writing
-from hpo.store.database import Database
+from hpo.store import by_device, checking, leases, listing, migrations, reading, wishes, writing
+from hpo.store.backup import automatic_target, back_up
+from hpo.store.by_device import MeasuredDevice
+from hpo.store.checking import Fault
+from hpo.store.database import WRITER_PATIENCE_S, Database
 from hpo.store.spending import Work
 from hpo.store.url import display, file_of, parse, refuse_network_file_system
 from hpo.store.values import (
@@ -29,10 +34,13 @@ from hpo.store.values import (
     StudyRecord,
     StudyState,
     StudySummary,
+    TrialLease,
     Wish,
 )
 from hpo.study import Study
 from hpo.trial import LayerRecord, Trial
+
+_log = logging.getLogger(__name__)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -48,10 +56,13 @@ class Store:
         self._database = database
 
     @classmethod
-    def open(cls, url: str | None = None, *, read_only: bool = False) -> Self:
+    def open(
+        cls, url: str | None = None, *, read_only: bool = False, patience_s: float = WRITER_PATIENCE_S
+    ) -> Self:
         """Open the store at `url` (else ``$HPO_STORAGE``, else ``sqlite:///hpo.db``).
 
-        It is made, or brought up to this version's schema, unless `read_only`.
+        It is made, or brought up to this version's schema, unless `read_only`. Once open, a write waits up to
+        about `patience_s` for a database that is away or busy.
 
         Raises:
             UsageError: `url` is no address of a store.
@@ -62,7 +73,7 @@ class Store:
         """
         address = parse(url)
         _check_file(address, read_only)
-        store = cls(Database(address, read_only=read_only))
+        store = cls(Database(address, read_only=read_only, patience_s=patience_s))
         try:
             store._prepare(read_only)
         except BaseException:
@@ -74,7 +85,21 @@ class Store:
         if read_only:
             self._database.read(lambda c: migrations.require_current(c, self.url), patient=False)
         elif not self._database.read(migrations.is_current, patient=False):
+            self._back_up_old()
             self._database.write(migrations.migrate)
+
+    def _back_up_old(self) -> None:
+        """Copy a store of an older schema before it is changed; a new one has nothing to keep."""
+        done = self._database.read(migrations.applied, patient=False)
+        if not done:
+            return
+        schema = " ".join(map(str, max(done.items())))
+        if (target := automatic_target(self._database.url, schema)) is not None:
+            if not target.exists():  # of the same second
+                back_up(self._database.url, target)
+            _log.warning("the store as it was before its schema changed is kept in %s", target)
+        else:
+            _log.warning("%s changes its schema in one transaction, and no copy of it is made", self.url)
 
     @property
     def url(self) -> str:
@@ -85,6 +110,14 @@ class Store:
     def schema(self) -> str:
         """Number and name of the newest migration the store has been through."""
         return " ".join(map(str, max(self._database.read(migrations.applied).items())))
+
+    def back_up(self, target: Path) -> Path:
+        """Copy the store as it stands to a new file; see `hpo.store.backup.back_up`."""
+        return back_up(self._database.url, target)
+
+    def faults(self, at: float) -> list[Fault]:
+        """Return what is wrong with the store, seen from the time `at`; nothing is changed."""
+        return self._database.read(lambda c: checking.faults(c, at))
 
     def close(self) -> None:
         self._database.close()
@@ -124,6 +157,14 @@ class Store:
         """
         return self._database.read(lambda c: reading.trials_since(c, name, event_id))
 
+    def devices(self, name: str) -> tuple[MeasuredDevice, ...]:
+        """Return the devices that the study's timings were taken on, the one of its first trials first."""
+        return self._database.read(lambda c: by_device.devices(c, name))
+
+    def trials_on(self, name: str, device: str) -> tuple[Trial, ...]:
+        """Return all trials with what they came to on a device, by number; see `hpo.store.by_device`."""
+        return self._database.read(lambda c: by_device.trials_on(c, name, device))
+
     def trial(self, name: str, number: int) -> Trial:
         return self._database.read(lambda c: reading.trial(c, name, number))
 
@@ -143,6 +184,10 @@ class Store:
         """Return the first `limit` events with an id above `after`, oldest first."""
         return self._database.read(lambda c: reading.events(c, name, after, limit))
 
+    def events_of(self, name: str, kind: EventKind) -> tuple[Event, ...]:
+        """Return the events of a kind, oldest first."""
+        return self._database.read(lambda c: reading.events_of(c, name, kind))
+
     def skills(self, name: str) -> tuple[Skill, ...]:
         """Return how good the search's model was when it was last judged; nothing where it never was."""
         event = self._database.read(lambda c: reading.latest(c, name, EventKind.MODEL))
@@ -155,6 +200,10 @@ class Store:
     def holder(self, name: str) -> Lease | None:
         """Return the lease on the study, expired or not; None where it was never taken or given back."""
         return self._database.read(lambda c: leases.holder(c, name))
+
+    def trial_leases(self, name: str) -> tuple[TrialLease, ...]:
+        """Return until when each running trial counts as alive, by number."""
+        return self._database.read(lambda c: reading.trial_leases(c, name))
 
     def trial_events(self, name: str, number: int) -> tuple[Event, ...]:
         """Return what has happened to a trial, oldest first, over all its attempts."""
@@ -260,10 +309,15 @@ class Store:
     ) -> bool:
         """Store how a trial stands now, with its measurements and an event; return whether it was.
 
-        A final trial is never overwritten, nor a later attempt by an earlier one. What is refused so is
-        kept as an event CONFLICT, unless it is the stored result again.
+        A final trial is never overwritten, nor a later attempt by an earlier one; a completed one may only
+        be REVISED or REOPENED. What is refused so is kept as an event CONFLICT, unless it is the stored
+        result again. A running trial's lease is renewed.
         """
         return self._database.write(lambda c: writing.save_trial(c, lease, trial, kind, at, payload))
+
+    def renew_trials(self, lease: Lease, numbers: Sequence[int], at: float) -> None:
+        """Let those of these trials that are running count as alive for another while."""
+        self._database.write(lambda c: writing.renew_trials(c, lease, numbers, at))
 
     def save_front(self, lease: Lease, front: Front) -> None:
         """Store a front that has changed. The same one again is accepted.

@@ -8,8 +8,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from hpo.errors import StoreError, UsageError, did_you_mean
+from hpo.store.secret_file import read_secret
 
 ENVIRONMENT = "HPO_STORAGE"
+FILE_ENVIRONMENT = "HPO_STORAGE_FILE"
+_FILE_PREFIX = "file:"
 DEFAULT = "sqlite:///hpo.db"
 
 _DRIVERS = {
@@ -63,16 +66,22 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def parse(text: str | None = None) -> URL:
-    """Return the address of a store: `text`, else ``$HPO_STORAGE``, else `DEFAULT`.
+    """Return the address of a store: `text`, else ``$HPO_STORAGE``, else what stands in the file
+    ``$HPO_STORAGE_FILE``, else `DEFAULT`.
+
+    ``file:PATH`` is what stands in that file, which only its owner may be able to read: that, and the
+    environment, is where an address with a password belongs.
 
     PostgreSQL is always reached through psycopg 3, and a path ending ``.db``, ``.sqlite`` or
     ``.sqlite3`` is a SQLite file. File paths become absolute, so that a later change of the working
     directory does not move the store.
 
     Raises:
-        UsageError: it is no address, or of a database that is not supported.
+        UsageError: it is no address, or of a database that is not supported, or its file is open to others.
     """
-    given = text or os.environ.get(ENVIRONMENT) or DEFAULT
+    given = text or os.environ.get(ENVIRONMENT) or _from_file() or DEFAULT
+    if given.startswith(_FILE_PREFIX):
+        given = read_secret(Path(given.removeprefix(_FILE_PREFIX).removeprefix("//")))
     if given == ":memory:":
         return URL.create("sqlite")
     if "://" not in given and given.endswith(_SUFFIXES):
@@ -87,6 +96,11 @@ def parse(text: str | None = None) -> URL:
         )
     url = url.set(drivername=_DRIVERS[url.drivername])
     return _sqlite(url) if url.drivername == "sqlite" else url
+
+
+def _from_file() -> str:
+    path = os.environ.get(FILE_ENVIRONMENT)
+    return f"{_FILE_PREFIX}{path}" if path else ""
 
 
 def display(url: URL | str) -> str:

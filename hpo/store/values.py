@@ -8,6 +8,9 @@ from typing import Any
 from hpo.space import Candidate
 from hpo.study import Study
 
+TRIAL_LEASE_S = 30.0
+"""For so long a running trial counts as alive without a sign of its worker."""
+
 
 class StudyState(StrEnum):
     """Where a study stands. STOPPED and FAILED ones can be resumed; FINISHED ones need more budget."""
@@ -41,6 +44,10 @@ class EventKind(StrEnum):
     FAILED = "failed"
     REQUEUED = "requeued"
     LOST = "lost"
+    REVISED = "revised"
+    """What a completed trial has measured does not hold any more in part, and is left out."""
+    REOPENED = "reopened"
+    """A completed trial is to measure what it does not have."""
     CONFLICT = "conflict"
     FRONT = "front"
     LEASE = "lease"
@@ -144,6 +151,18 @@ class Lease:
     owner: str
     epoch: int
     expires_at: float
+
+
+@dataclass(frozen=True)
+class TrialLease:
+    """Until when a running trial counts as alive, under which coordinator."""
+
+    trial: int
+    attempt: int
+    worker: str
+    epoch: int | None
+    """Of the coordinator that started it; None where an older version did."""
+    until: float | None
 
 
 @dataclass(frozen=True)

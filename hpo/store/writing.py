@@ -28,9 +28,9 @@ from hpo.store.rows import (
     trial_row,
 )
 from hpo.store.schema import FRONT, LEASE, MEASUREMENT, PLAN, STUDY, TRIAL
-from hpo.store.values import EventKind, Front, Lease, Request, StudyState
+from hpo.store.values import TRIAL_LEASE_S, EventKind, Front, Lease, Request, StudyState
 from hpo.study import Study
-from hpo.trial import LayerRecord, Measurement, Trial
+from hpo.trial import LayerRecord, Measurement, Trial, TrialState
 
 
 def create_study(connection: Connection, study: Study, environment: Mapping[str, str], at: float) -> None:
@@ -113,12 +113,15 @@ def add_trial(
             f"study {lease.study!r} already has a trial {trial.number}: {stored[0].candidate}",
             "number the next one after the last",
         )
-    connection.execute(insert(TRIAL), {"study_id": key, **trial_row(trial)})
+    connection.execute(insert(TRIAL), {"study_id": key, **trial_row(trial), "epoch": lease.epoch})
     connection.execute(insert(PLAN), {"study_id": key, "trial": trial.number, "layers": layers_to_json(plan)})
     _write_measurements(connection, key, trial, ())
     payload = {"origin": trial.origin}
     append(connection, key, EventKind.ASKED, at, trial.number, trial.attempt, payload)
 
+
+_FOLLOWING = (EventKind.REVISED, EventKind.REOPENED)
+"""What alone may happen to a completed trial."""
 
 _UPDATE = update(TRIAL).where(
     TRIAL.c.study_id == bindparam("of_study"), TRIAL.c.number == bindparam("of_number")
@@ -133,14 +136,25 @@ def save_trial(
     if not found:
         raise reading.no_such_trial(connection, key, lease.study, trial.number)
     stored = found[0]
-    if stored.state.is_final or trial.attempt < stored.attempt:
+    follows = kind in _FOLLOWING and stored.state is TrialState.COMPLETED and trial.attempt > stored.attempt
+    if (stored.state.is_final and not follows) or trial.attempt < stored.attempt:
         _keep(connection, key, stored, trial, kind, at)
         return False
-    connection.execute(_UPDATE, {"of_study": key, "of_number": trial.number, **trial_row(trial)})
+    until = at + TRIAL_LEASE_S if trial.state is TrialState.RUNNING else None
+    held = {"epoch": lease.epoch, "lease_until": until}
+    connection.execute(_UPDATE, {"of_study": key, "of_number": trial.number, **trial_row(trial), **held})
     there = stored.measurements if stored.attempt == trial.attempt else ()
     _write_measurements(connection, key, trial, there)
     append(connection, key, kind, at, trial.number, trial.attempt, payload)
     return True
+
+
+def renew_trials(connection: Connection, lease: Lease, numbers: Sequence[int], at: float) -> None:
+    key = leases.held_study(connection, lease)
+    running = (TRIAL.c.study_id == key, TRIAL.c.state == str(TrialState.RUNNING))
+    connection.execute(
+        update(TRIAL).where(*running, TRIAL.c.number.in_(numbers)).values(lease_until=at + TRIAL_LEASE_S)
+    )
 
 
 def _keep(connection: Connection, key: int, stored: Trial, late: Trial, kind: EventKind, at: float) -> None:

@@ -16,7 +16,7 @@ from hpo.compress.mpo_basis import MpoBasis
 from hpo.compress.mpo_bonds import largest_bond
 from hpo.compress.mpo_plan import mpo
 from hpo.compress.profile import ModelProfile
-from hpo.compress.profiling import build_profile
+from hpo.compress.profiling import Profiler, build_profile
 from hpo.compress.surgery import inspect, linear_layers, weight_of
 from hpo.errors import HpoError, NonFinite, Unsupported
 from hpo.models.dense import DenseModel
@@ -111,6 +111,23 @@ def _build(root: str, results: "multiprocessing.Queue[str]") -> None:
     torch.set_num_threads(1)
     profile = build_profile(small.dense_model("llama"), small.corpus(), small.CONTEXT, [PLAIN, WHITENED])
     results.put(profile.key)
+
+
+def test_an_entry_that_is_torn_while_it_is_in_use_fails_by_name_once(
+    llama: DenseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPO_CACHE", str(tmp_path))
+    profiler = Profiler(llama, small.corpus(3), small.CONTEXT)
+    profiler.prepare([PLAIN])
+    name = "model.layers.0.self_attn.q_proj"
+    path = profiler.store.directory(PLAIN.name) / f"{name}.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:100])
+    with pytest.raises(HpoError, match=r"is damaged(.|\n)*built again"):
+        profiler.store.load(PLAIN.name, name)
+    profiler.materials([PLAIN])
+    assert path.read_bytes() == whole
 
 
 def test_two_processes_that_build_the_same_cache_do_not_spoil_it(tmp_path: Path) -> None:

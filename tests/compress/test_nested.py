@@ -64,7 +64,7 @@ def test_trials_of_several_ranks_share_one_run_and_say_so(
         assert held_out_loss(found) == pytest.approx(healed.after, rel=1e-6)
         assert healed.after < before
         # whoever comes next does not train
-        monkeypatch.setattr("hpo.compress.nested.train", None)
+        monkeypatch.setattr("hpo.compress.nested.Training", None)
     assert len({healed.shared for healed in outcomes.values()}) == 1
     assert outcomes[0.6].shared.startswith("nested-")
 

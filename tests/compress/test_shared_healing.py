@@ -2,9 +2,11 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from hpo.compress import applying
 from hpo.compress.applying import compressed, heal_seed, healing
@@ -14,12 +16,14 @@ from hpo.compress.pausing import run_out
 from hpo.compress.plan import Plan
 from hpo.compress.planner import plan_of, preparations_of
 from hpo.compress.profiling import Profiler
-from hpo.compress.shared_healing import MOST_GIB, SharedHealing
+from hpo.compress.room import MOST_GIB
+from hpo.compress.shared_healing import SharedHealing
 from hpo.errors import UsageError
 from hpo.models.cache import cache_dir
 from hpo.models.dense import DenseModel
 from hpo.space import Candidate
 from tests.compress import small
+from tests.disks import filled, small_disk
 
 SORTS: dict[str, dict[str, Any]] = {
     "factors": {"factorise": "whitened_svd", "factorise.keep_ratio": 0.5},
@@ -125,6 +129,29 @@ def test_the_entries_used_longest_ago_make_room(base: Profiler, monkeypatch: pyt
     assert len(kept()) == 2
     assert made(base, asked("factors"), share=True)[1].shared
     assert not made(base, others[0], share=True)[1].shared
+
+
+def test_a_full_disk_costs_later_plans_the_healing_and_this_one_nothing(
+    base: Profiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, first, _ = made(base, asked("factors"), share=False)
+    with small_disk(tmp_path / "disk") as disk:
+        ballast = filled(disk)
+        with monkeypatch.context() as patch:
+            patch.setattr("hpo.compress.shared_healing.cache_dir", lambda: disk)
+            if ballast is None:
+                refusal = SafetensorError("Error while serializing: I/O error: No space left on device")
+                patch.setattr("hpo.compress.shared_healing.save_file", Mock(side_effect=refusal))
+            found, outcome, _ = made(base, asked("factors"), share=True)
+        assert "No space left" in caplog.text
+        assert outcome == first
+        assert torch.equal(found, whole)
+        assert [path for path in disk.rglob("*.safetensors") if path.is_file()] == []
+        if ballast is not None:
+            ballast.unlink()
+        monkeypatch.setattr("hpo.compress.shared_healing.cache_dir", lambda: disk)
+        made(base, asked("factors"), share=True)
+        assert made(base, asked("factors"), share=True)[1].shared
 
 
 def test_room_of_nothing_keeps_nothing(base: Profiler, monkeypatch: pytest.MonkeyPatch) -> None:

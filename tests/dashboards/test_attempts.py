@@ -37,6 +37,11 @@ def event(kind: EventKind, attempt: int = 1, **payload: Any) -> Event:
             "late news, not used",
             "news of an attempt that is over",
         ),
+        (
+            event(EventKind.REOPENED, why="energy of another device", stage="time", seconds=9.0),
+            "to be measured again",
+            "energy of another device",
+        ),
         (event(EventKind.COMPLETED), "completed", ""),
         (event(EventKind.AMENDED), "amended", ""),
     ],

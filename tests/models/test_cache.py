@@ -4,11 +4,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from hpo.errors import HpoError
-from hpo.models.cache import MANIFEST, build_once, cache_dir, faults
+from hpo.models.cache import MANIFEST, Unwritable, build_once, cache_dir, faults
+from tests.disks import SMALL_BYTES, filled, small_disk
 
 
 def fill(directory: Path) -> None:
@@ -111,6 +116,32 @@ def test_a_full_disk_is_an_error_with_a_way_out(tmp_path: Path) -> None:
 
     with pytest.raises(HpoError, match=r"No space left(.|\n)*HPO_CACHE"):
         build_once(tmp_path / "entry", no_space)
+
+
+def test_tensors_on_a_full_disk_are_an_error_with_a_way_out_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(directory: Path) -> None:
+        save_file({"weight": torch.zeros(SMALL_BYTES)}, directory / "weights.safetensors")
+
+    with small_disk(tmp_path / "disk") as disk:
+        if filled(disk) is None:  # what safetensors raises then
+            error = SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )
+            monkeypatch.setattr(f"{__name__}.save_file", Mock(side_effect=error))
+        (disk / "ballast").unlink(missing_ok=True)
+        with pytest.raises(Unwritable, match=r"No space left(.|\n)*HPO_CACHE"):
+            build_once(disk / "entry", save)
+        assert [path.name for path in disk.iterdir()] == ["entry.lock"]
+        assert build_once(disk / "entry", fill) == disk / "entry"
+
+
+def test_tensors_that_a_build_cannot_read_are_an_error_of_its_own(tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    torn.write_bytes(b"torn")
+    with pytest.raises(SafetensorError, match="header"):
+        build_once(tmp_path / "entry", lambda directory: load_file(torn))
 
 
 BUILDER = """

@@ -101,7 +101,7 @@ def test_only_what_is_needed_is_asked_for_and_code_only_when_trusted(
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     hub.fetch(ModelSource(source=NAME))
-    hub.fetch(ModelSource(source=NAME, trust_remote_code=True))
+    hub.fetch(ModelSource(source=NAME, revision=COMMIT, trust_remote_code=True))
     assert "*.py" not in asked[0]
     assert "*.bin" not in asked[0]
     assert "*.py" in asked[1]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hpo.metric import Source
 from hpo.problem import Preview, Problem
-from hpo.run.bench import Setup
+from hpo.run.bench import Bench, Setup
 from hpo.run.job import FIRST_STAGE, Failure, Job, StageResult
 from hpo.space import Candidate
 from hpo.study import Study
@@ -49,14 +50,15 @@ def problem(of: Study, tiers: tuple[str, ...] = ()) -> Problem:
     return Problem(of.space, of.objectives, ("weight_memory",), preview, tiers)
 
 
-class ToyBench:
+class ToyBench(Bench):
     """perplexity = 1 + (1 - x)^2, weight_memory = 1000 x; misbehaves as the document's faults say.
 
     The first stage gives the square away in a note, ``glimpse``.
 
     Faults (keys of ``document["faults"]``): trial number -> ``nan``, ``raise``, ``die`` (once: the
     first attempt only) or ``die-always``, ``hang``; ``*`` for every trial; ``slow`` seconds a stage;
-    ``device``, its fingerprint; ``joules`` that the energy counter shows for a stage.
+    ``latency``, to measure prefill_latency too; ``device``, its fingerprint; ``joules`` that the energy
+    counter shows for a stage.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -89,14 +91,19 @@ class ToyBench:
                 return StageResult(stage, 0.01, failure=Failure(cause, f"told to {fault}"))
         following = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else ""
         notes: dict[str, Note] = {"glimpse": (1 - x_of(job.candidate)) ** 2} if stage == FIRST_STAGE else {}
-        found, joules = tuple(self._measured(job, stage)), self._faults.get("joules")
+        found = tuple(m for m in self._measured(job, stage) if m.metric not in job.known)
+        joules = self._faults.get("joules")
         return StageResult(stage, 0.01, following, found, notes, joules=joules)
 
     def _measured(self, job: Job, stage: str) -> list[Measurement]:
         x = x_of(job.candidate)
         if stage == "measure":
             return [Measurement("perplexity", 1 + (1 - x) ** 2, "ppl", "measured")]  # type: ignore[arg-type]  # as JSON gives it
-        return [Measurement.exact("weight_memory", 1000 * x)] if stage == "time" else []
+        found = [Measurement.exact("weight_memory", 1000 * x)] if stage == "time" else []
+        if stage == "time" and self._faults.get("latency"):
+            device = self._faults.get("device", "toy")
+            found.append(Measurement("prefill_latency", 5 + 10 * x, "ms", Source.MEASURED, device=device))
+        return found
 
     def forget(self) -> None:
         pass

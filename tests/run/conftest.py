@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from hpo.run.bench import BenchSpec
-from hpo.run.coordinator import Coordinator, Outcome, owner_name
+from hpo.run.coordinator import Coordinator, Outcome
 from hpo.run.in_process import InProcessRunner
+from hpo.run.lease import owner_name
 from hpo.run.runner import Runner
 from hpo.search.warm_start import WarmStart
 from hpo.store.store import Store
@@ -47,6 +48,7 @@ def coordinator(
     listener: Listener = lambda kind, trial: None,
     tiers: tuple[str, ...] = (),
     warm: WarmStart | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Coordinator:
     setup = runner.start()
     now = time.time()
@@ -54,7 +56,7 @@ def coordinator(
         store.create_study(study, {}, now)
     lease = store.acquire(study.name, owner_name(), 30.0, now)
     problem = benches.problem(study, tiers)
-    return Coordinator(store, study, runner, setup, problem, lease, listener, warm)
+    return Coordinator(store, study, runner, setup, problem, lease, listener, warm, say)
 
 
 def in_process(study: Study, **faults: Any) -> InProcessRunner:

@@ -50,7 +50,7 @@ class GatedSampler:
         return [c for c in points if f"{benches.x_of(c):.6f}" not in known][:count]
 
 
-class ManualRunner:
+class ManualRunner(Runner):
     """Workers whose trials are over whenever the script says so; it is called at each `wait`."""
 
     def __init__(

@@ -5,7 +5,7 @@ import pytest
 
 from hpo.errors import LeaseLost, StoreError
 from hpo.pareto import nondominated
-from hpo.run.coordinator import owner_name
+from hpo.run.lease import owner_name
 from hpo.store.store import Store
 from hpo.store.values import EventKind, Request, StudyState
 from hpo.trial import Cause, Trial, TrialState

@@ -10,7 +10,8 @@ import pytest
 
 from hpo.errors import HpoError, InvalidStudy, UsageError
 from hpo.run.bench import Setup
-from hpo.run.launch import Watcher, check_budget, check_study, launch, resume, take_lease
+from hpo.run.launch import Watcher, check_budget, check_study, launch, resume
+from hpo.run.lease import take_lease
 from hpo.run.more import More
 from hpo.run.workbench import Workbench
 from hpo.search.descent import parent
@@ -260,8 +261,18 @@ def test_another_model_under_the_same_name_is_refused_on_resume(
 ) -> None:
     launch(store, study(2), SILENT)
     monkeypatch.setenv("HPO_REFERENCE_STEPS", "3")
-    with pytest.raises(HpoError, match="not the one study 'small' was launched with"):
+    with pytest.raises(HpoError, match="since study 'small' was launched: the model or its calibration text"):
         resume(store, "small", SILENT, more=More(trials=3))
+    assert len(store.trials("small")) == 2
+    before = store.study("small").environment["profile"]
+    told: list[str] = []
+    watcher = Watcher(told.append, lambda kind, trial: None)
+    resume(store, "small", watcher, more=More(trials=3, allow_drift=True))
+    assert any(line.startswith("going on all the same: the model or its calibration") for line in told)
+    assert store.study("small").environment["profile"] != before
+    (note,) = [e.payload for e in store.events("small") if "drift" in e.payload]
+    assert [drift["key"] for drift in note["drift"]] == ["profile"]
+    assert note["before"]["profile"] == before
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(

@@ -37,7 +37,7 @@ def local_ray() -> Iterator[None]:
     """One local Ray for all tests of this file: starting it takes ten times as long as any of them."""
     import ray
 
-    from hpo.run.on_ray import connect
+    from hpo.run.ray_cluster import connect
 
     connect(None, workers=2, threads=1)
     yield
@@ -211,7 +211,7 @@ def test_a_worker_killed_from_outside_loses_nothing(local_ray: None, store: Stor
         if kind is EventKind.STAGE_DONE and trial.number in (4, 7) and trial.number not in killed:
             killed.append(trial.number)
             slot = next(s for s in runner._slots if s.name == trial.worker)
-            os.kill(ray.get(slot.actor.pid.remote()), signal.SIGKILL)
+            os.kill(ray.get(slot.actor.pulse.remote()).pid, signal.SIGKILL)
 
     outcome = coordinate(store, study, runner, kill)
     runner.close()

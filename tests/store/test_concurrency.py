@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -133,8 +134,8 @@ def test_processes_that_open_a_new_store_at_once_make_it_once(url: str) -> None:
     names = ["a", "b", "c"]
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
         schemas = list(pool.map(_open_and_create, [url] * 3, names))
-    assert schemas == ["1 first tables"] * 3
-    assert scalars(url, "SELECT name FROM hpo_migration") == ["first tables"]
+    assert schemas == ["2 leases of trials"] * 3
+    assert scalars(url, "SELECT count(*) FROM hpo_migration") == [2]
     with Store.open(url, read_only=True) as store:
         assert sorted(summary.name for summary in store.studies()) == names
 
@@ -176,15 +177,16 @@ def _root() -> Path:
 
 
 class Waits(list[float]):
-    """Stands in for sleep: records each wait, and runs `then` instead."""
+    """Stands in for `pause`: records each wait, and runs `then` instead."""
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         super().__init__()
         self.then = then
 
-    def __call__(self, seconds: float) -> None:
+    def __call__(self, closing: threading.Event, seconds: float) -> bool:
         self.append(seconds)
         self.then()
+        return closing.is_set()
 
 
 @pytest.fixture
@@ -205,7 +207,7 @@ def test_a_locked_file_is_tried_again_until_it_is_free(
 ) -> None:
     url, rival = locked_file
     waits = Waits(then=lambda: rival.execute("ROLLBACK") if rival.in_transaction else None)
-    monkeypatch.setattr(database, "sleep", waits)
+    monkeypatch.setattr(database, "pause", waits)
     with Store.open(url) as store:
         store.request("quick", Request.DRAIN, NOW)
         assert store.requested("quick") is Request.DRAIN
@@ -217,13 +219,37 @@ def test_a_file_that_stays_locked_is_given_up_with_the_reason(
 ) -> None:
     url, _ = locked_file
     waits = Waits()
-    monkeypatch.setattr(database, "sleep", waits)
+    monkeypatch.setattr(database, "pause", waits)
     with Store.open(url) as store:
         with pytest.raises(StoreError, match=r"database is locked(?s:.*)another process is writing"):
             store.request("quick", Request.DRAIN, NOW)
         assert store.requested("quick") is Request.NONE
     assert len(waits) == 5
     assert all(0.5 * low <= wait for low, wait in zip((0.05, 0.2, 0.8, 2.0, 5.0), waits, strict=True))
+
+
+def test_a_patient_writer_goes_on_trying_for_as_long_as_it_was_told(
+    locked_file: tuple[str, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, rival = locked_file
+    waits = Waits()
+    waits.then = lambda: rival.execute("ROLLBACK") if len(waits) == 40 else None
+    monkeypatch.setattr(database, "pause", waits)
+    with Store.open(url, patience_s=600.0) as store:
+        store.request("quick", Request.DRAIN, NOW)
+        assert store.requested("quick") is Request.DRAIN
+    assert len(waits) == 40
+    assert max(waits) <= 7.5
+
+
+def test_closing_a_store_ends_the_wait_of_another_thread(locked_file: tuple[str, sqlite3.Connection]) -> None:
+    url, _ = locked_file
+    store = Store.open(url, patience_s=600.0)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(store.request, "quick", Request.DRAIN, NOW)
+        store.close()
+        with pytest.raises(StoreError, match="database is locked"):
+            writing.result(timeout=60)
 
 
 @pytest.mark.postgres
@@ -248,7 +274,7 @@ def test_a_transaction_whose_connection_breaks_is_run_again_as_a_whole(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = Waits()
-    monkeypatch.setattr(database, "sleep", waits)
+    monkeypatch.setattr(database, "pause", waits)
     calls: list[int] = []
 
     def count_then_break(connection: Connection) -> None:
@@ -270,7 +296,7 @@ def test_a_transaction_that_cannot_be_put_in_line_is_run_again(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = Waits()
-    monkeypatch.setattr(database, "sleep", waits)
+    monkeypatch.setattr(database, "pause", waits)
     calls: list[int] = []
 
     def clash(connection: Connection) -> int:

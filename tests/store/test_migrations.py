@@ -38,7 +38,7 @@ def test_migrations_are_numbered_from_one_without_gaps_and_named_apart() -> None
 
 
 def test_released_migrations_keep_their_names() -> None:
-    assert [step.name for step in MIGRATIONS][:1] == ["first tables"]
+    assert [step.name for step in MIGRATIONS][:2] == ["first tables", "leases of trials"]
 
 
 def test_migrated_tables_are_those_the_code_works_with(url: str) -> None:
@@ -122,10 +122,10 @@ def test_a_new_migration_is_applied_once_and_keeps_what_is_there(
 ) -> None:
     with Store.open(url) as store:
         begun(store)
-    _with(monkeypatch, Migration(2, "colours", _add_column))
+    _with(monkeypatch, Migration(3, "colours", _add_column))
     for _ in range(2):
         with Store.open(url) as store:
-            assert store.schema == "2 colours"
+            assert store.schema == "3 colours"
             assert store.study("quick").study == make_study()
     assert scalars(url, "SELECT colour FROM study") == ["green"]
 
@@ -134,13 +134,13 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(url: str, monkeypatch
     with Store.open(url) as store:
         begun(store)
     with monkeypatch.context() as patch:
-        _with(patch, Migration(2, "broken", _fail))
+        _with(patch, Migration(3, "broken", _fail))
         with pytest.raises(StoreError, match="nowhere"):
             Store.open(url)
     with Store.open(url) as store:
-        assert store.schema == "1 first tables"
+        assert store.schema == "2 leases of trials"
         assert store.study("quick").study == make_study()
-    _with(monkeypatch, Migration(2, "colours", _add_column))
+    _with(monkeypatch, Migration(3, "colours", _add_column))
     Store.open(url).close()
     assert scalars(url, "SELECT colour FROM study") == ["green"]
 
@@ -149,7 +149,7 @@ def test_an_older_store_cannot_be_read_only_but_says_how_to_upgrade(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Store.open(url).close()
-    _with(monkeypatch, Migration(2, "colours", _add_column))
+    _with(monkeypatch, Migration(3, "colours", _add_column))
     with pytest.raises(StoreError, match=r"older version(?s:.*)hpo storage upgrade"):
         Store.open(url, read_only=True)
 
@@ -157,12 +157,13 @@ def test_an_older_store_cannot_be_read_only_but_says_how_to_upgrade(
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_newer_store_is_refused_and_left_alone(url: str, read_only: bool) -> None:
     Store.open(url).close()
-    execute(url, "INSERT INTO hpo_migration VALUES (2, 'from the future', 0)", "ALTER TABLE plan ADD x TEXT")
-    with pytest.raises(StoreError, match=r"newer than this version.*step 2 \(from the future\)") as caught:
+    execute(url, "INSERT INTO hpo_migration VALUES (3, 'from the future', 0)", "ALTER TABLE plan ADD x TEXT")
+    with pytest.raises(StoreError, match=r"newer than this version.*step 3 \(from the future\)") as caught:
         Store.open(url, read_only=read_only)
     assert "pip install -U compression-hpo" in caught.value.hint
     assert scalars(url, "SELECT name FROM hpo_migration ORDER BY number") == [
         "first tables",
+        "leases of trials",
         "from the future",
     ]
 

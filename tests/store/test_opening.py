@@ -24,7 +24,7 @@ SECRET = "hunter2-s3cret"
 def test_a_store_is_made_and_found_again(url: str) -> None:
     with Store.open(url) as store:
         begun(store)
-        assert store.schema == "1 first tables"
+        assert store.schema == "2 leases of trials"
     with Store.open(url) as store:
         assert store.study("quick").study == make_study()
 
